@@ -1,0 +1,150 @@
+"""Attention: softmax(QKᵀ/√d_k)V (Vaswani et al. 2017, eq. 1), as a formula, as fast code, and as a layer.
+
+Knows nothing of documents or families: it is given a `Mask`, perhaps a bias, perhaps rotations.
+
+Legend: B batch, T queries, S keys, D hidden size, H heads, G key/value heads, K head size.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trivium.model.cache import Cache
+from trivium.model.config import ModelConfig
+from trivium.model.layer import RMSNorm, drop
+from trivium.model.mask import Mask
+from trivium.model.position import rotate
+
+
+def attend_dense(
+    q_BHTK: Tensor,
+    k_BHSK: Tensor,
+    v_BHSK: Tensor,
+    *,
+    scale: float,
+    visible: Tensor | None = None,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(scale · QKᵀ + bias)V over the visible keys, `(B, H, T, K)`: the definition every faster form is held to.
+
+    A query that sees nothing gets zeros, not NaN.
+    """
+    scores_BHTS = q_BHTK @ k_BHSK.transpose(-1, -2) * scale
+    if bias is not None:
+        scores_BHTS = scores_BHTS + bias
+    if visible is not None:
+        scores_BHTS = scores_BHTS.masked_fill(~visible, -math.inf)
+        scores_BHTS = scores_BHTS.masked_fill(~visible.any(-1, keepdim=True), 0.0)
+    weights_BHTS = drop(scores_BHTS.softmax(-1), dropout)
+    out_BHTK = weights_BHTS @ v_BHSK
+    return out_BHTK if visible is None else out_BHTK * visible.any(-1, keepdim=True)
+
+
+def attend(
+    q_BHTK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    mask: Mask,
+    *,
+    scale: float,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """`attend_dense` in its fastest equal form for this mask: fused where PyTorch has a kernel, dense where not.
+
+    A learned bias has gradients and dropout acts on the weights themselves: no fused CPU kernel knows either.
+    """
+    groups = q_BHTK.shape[1] // k_BGSK.shape[1]
+    if groups > 1:
+        k_BGSK, v_BGSK = k_BGSK.repeat_interleave(groups, 1), v_BGSK.repeat_interleave(groups, 1)
+    if bias is not None or dropout:
+        visible = None if mask.kind == "everything" else mask.visible
+        return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, visible=visible, bias=bias, dropout=dropout)
+    if mask.kind == "general":
+        # Padding rows see nothing; the kernels answer NaN there on some builds, so they see everything instead:
+        # nobody reads a padding row, and it must only stay finite.
+        lonely = ~mask.visible.any(-1, keepdim=True)
+        return F.scaled_dot_product_attention(
+            q_BHTK, k_BGSK, v_BGSK, attn_mask=mask.visible | lonely, scale=scale
+        )
+    return F.scaled_dot_product_attention(
+        q_BHTK, k_BGSK, v_BGSK, is_causal=mask.kind == "causal", scale=scale
+    )
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """RoPE's cosines and sines for the queries of one call, each `(B, T, 1, head_size / 2)`."""
+
+    cosine: Tensor
+    sine: Tensor
+
+
+class Attention(nn.Module):
+    """Multi-head attention with shared key/value heads (Shazeer 2019, Ainslie et al. 2023) where configured."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
+        self.head_size, self.dropout = config.head_size, config.dropout
+        self.scale = config.head_size**-0.5 if config.attention_scale else 1.0
+        wide, narrow = config.num_heads * config.head_size, config.num_kv_heads * config.head_size
+        self.query = nn.Linear(config.hidden_size, wide, bias=config.qkv_bias)
+        self.key = nn.Linear(config.hidden_size, narrow, bias=config.qkv_bias)
+        self.value = nn.Linear(config.hidden_size, narrow, bias=config.qkv_bias)
+        self.output = nn.Linear(wide, config.hidden_size, bias=config.bias)
+        self.query_norm = RMSNorm(config.head_size, config.norm_epsilon) if config.qk_norm else None
+        self.key_norm = RMSNorm(config.head_size, config.norm_epsilon) if config.qk_norm else None
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask: Mask,
+        *,
+        rotation: Rotation | None = None,
+        bias: Tensor | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """Self-attention of `(B, T, D)`; with a cache, over everything the slot holds, the new tokens included."""
+        k_BTGK, v_BGSK = self._split(self.key(x_BTD)), self._split(self.value(x_BTD)).transpose(1, 2)
+        k_BGSK = self._place(k_BTGK, self.key_norm, rotation).transpose(1, 2)
+        if cache is not None:
+            k_BGSK, v_BGSK = cache.write(layer, k_BGSK, v_BGSK)
+        return self._finish(x_BTD, k_BGSK, v_BGSK, mask, rotation=rotation, bias=bias)
+
+    def keys_values(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values `(B, G, S, K)` of an encoder's output, for `cross`."""
+        k_BTGK = self._place(self._split(self.key(memory_BSD)), self.key_norm, None)
+        return k_BTGK.transpose(1, 2), self._split(self.value(memory_BSD)).transpose(1, 2)
+
+    def cross(self, x_BTD: Tensor, keys_values: tuple[Tensor, Tensor], mask: Mask) -> Tensor:
+        """Cross-attention of `(B, T, D)` over `keys_values` of the context."""
+        return self._finish(x_BTD, *keys_values, mask)
+
+    def _split(self, x_BTF: Tensor) -> Tensor:
+        return x_BTF.unflatten(-1, (-1, self.head_size))
+
+    def _place(self, x_BTHK: Tensor, norm: nn.Module | None, rotation: Rotation | None) -> Tensor:
+        if norm is not None:
+            x_BTHK = norm(x_BTHK)
+        return x_BTHK if rotation is None else rotate(x_BTHK, rotation.cosine, rotation.sine)
+
+    def _finish(
+        self,
+        x_BTD: Tensor,
+        k_BGSK: Tensor,
+        v_BGSK: Tensor,
+        mask: Mask,
+        *,
+        rotation: Rotation | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        q_BHTK = self._place(self._split(self.query(x_BTD)), self.query_norm, rotation).transpose(1, 2)
+        dropout = self.dropout if self.training else 0.0
+        out_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask, scale=self.scale, bias=bias, dropout=dropout)
+        return torch.as_tensor(self.output(out_BHTK.transpose(1, 2).flatten(2)))

@@ -1,0 +1,46 @@
+"""From hidden states to scores over the vocabulary.
+
+`prepare` is everything before the big matrix, so that the loss can multiply by it in chunks; `forward` is both.
+
+Legend: B batch, T sequence, D hidden size, V vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trivium.model.config import ModelConfig
+from trivium.model.layer import ACTIVATIONS, make_norm
+
+
+class LanguageHead(nn.Module):
+    """A linear map to the vocabulary, tied to the token embedding or its own, after BERT's transform if any."""
+
+    weight: nn.Parameter | None
+
+    def __init__(self, config: ModelConfig, tokens: nn.Embedding) -> None:
+        super().__init__()
+        self.scale = config.hidden_size**-0.5 if config.head_scale else 1.0
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size) if config.head_transform else None
+        self.norm = make_norm(config) if config.head_transform else None
+        self.activation = ACTIVATIONS[config.activation]
+        shape = (config.vocab_size, config.hidden_size)
+        self.weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None
+        # In a tuple, so that the shared embedding is not registered as a second set of parameters.
+        self._shared = (tokens,)
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """The matrix `(V, D)` that scores each token, whoever owns it."""
+        return self._shared[0].weight if self.weight is None else self.weight
+
+    def prepare(self, hidden_BTD: Tensor) -> Tensor:
+        """Hidden states ready for the plain linear map, same shape."""
+        if self.transform is not None and self.norm is not None:
+            hidden_BTD = self.norm(self.activation(self.transform(hidden_BTD)))
+        return hidden_BTD if self.scale == 1.0 else hidden_BTD * self.scale
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """Scores `(B, T, V)` before the softmax."""
+        return F.linear(self.prepare(hidden_BTD), self.vocabulary, self.bias)

@@ -1,0 +1,108 @@
+"""The small parts of a block: norms, the feed-forward network, embeddings, dropout.
+
+Legend: B batch, T sequence, D hidden size, F feed-forward size.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trivium.model.config import Activation, ModelConfig
+from trivium.model.mask import Side
+from trivium.model.position import sinusoids
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+}
+
+
+def drop(x: Tensor, probability: float) -> Tensor:
+    """Dropout (Srivastava et al. 2014) of a tensor of any shape: zero with `probability`, scale the rest up.
+
+    The probability is rounded to 1/65536 and four decisions are cut from one 64-bit draw, since drawing is serial
+    on a CPU and one draw per number made it the slowest operation of a training step.
+    """
+    if probability == 0.0:
+        return x
+    threshold = round(probability * 65536)
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= threshold - 32768
+    return x * (keep.to(x.dtype) * (65536 / (65536 - threshold)))
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean x² + ε) · weight over the last axis (Zhang and Sennrich 2019)."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `(…, size)`."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The norm that this architecture uses, over `hidden_size`."""
+    if config.norm == "rms":
+        return RMSNorm(config.hidden_size, config.norm_epsilon)
+    return nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
+
+
+class FeedForward(nn.Module):
+    """down(act(up x)), or down(act(gate x) · up x) when gated (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.ffn_size, bias=config.bias)
+        self.gate = (
+            nn.Linear(config.hidden_size, config.ffn_size, bias=config.bias) if config.gated_ffn else None
+        )
+        self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=config.bias)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Transform each position of `(B, T, D)` on its own."""
+        up_BTF = self.up(x_BTD)
+        if self.gate is None:
+            hidden_BTF = self.activation(up_BTF)
+        else:
+            hidden_BTF = self.activation(self.gate(x_BTD)) * up_BTF
+        return torch.as_tensor(self.down(hidden_BTF))
+
+
+class Embedding(nn.Module):
+    """Token ids to vectors: the token's, plus its position's and its type's where the architecture has them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        learned = config.position == "learned"
+        self.positions = nn.Embedding(config.max_positions, config.hidden_size) if learned else None
+        self.token_types = (
+            nn.Embedding(config.token_types, config.hidden_size) if config.token_types else None
+        )
+        self.norm = make_norm(config) if config.embedding_norm else None
+
+    def forward(self, side: Side, types_BT: Tensor | None = None) -> Tensor:
+        """Embed a side as `(B, T, D)`; `types_BT` are BERT's sentence A / B numbers, all 0 when absent."""
+        x_BTD = self.tokens(side.ids)
+        if self.config.embedding_scale:
+            x_BTD = x_BTD * math.sqrt(self.config.hidden_size)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions(side.positions)
+        if self.config.position == "sinusoidal":
+            x_BTD = x_BTD + sinusoids(side.positions, self.config.hidden_size, x_BTD.dtype)
+        if self.token_types is not None:
+            x_BTD = x_BTD + self.token_types(torch.zeros_like(side.ids) if types_BT is None else types_BT)
+        if self.norm is not None:
+            x_BTD = self.norm(x_BTD)
+        return drop(x_BTD, self.config.dropout if self.training else 0.0)
