@@ -127,7 +127,7 @@ class Attention(nn.Module):
         return self._finish(x_BTD, *keys_values, mask)
 
     def _split(self, x_BTF: Tensor) -> Tensor:
-        return x_BTF.unflatten(-1, (-1, self.head_size))
+        return x_BTF.view(*x_BTF.shape[:-1], -1, self.head_size)
 
     def _place(self, x_BTHK: Tensor, norm: nn.Module | None, rotation: Rotation | None) -> Tensor:
         if norm is not None:

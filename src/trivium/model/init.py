@@ -62,14 +62,14 @@ def initialize(model: Transformer, *, seed: int = 0, zero_outputs: bool = False)
 
 
 def _deviation(name: str, parameter: Tensor, config: ModelConfig) -> float:
-    fan_in = parameter.shape[1] ** -0.5
-    depth = (2 * config.num_layers) ** -0.5 if config.family == "decoder" else 1.0
+    fan_in = float(parameter.shape[1] ** -0.5)
+    depth = float((2 * config.num_layers) ** -0.5) if config.family == "decoder" else 1.0
     if config.position == "relative":
         if name.startswith(("embedding.", "head.")):
             return 1.0
-        return fan_in * (config.head_size**-0.5 if "query" in name else 1.0)
+        return fan_in * float(config.head_size**-0.5 if "query" in name else 1.0)
     if config.position == "sinusoidal":
-        return config.hidden_size**-0.5
+        return float(config.hidden_size**-0.5)
     residual = depth if name.endswith(RESIDUAL_OUTPUTS) else 1.0
     return (0.02 if config.norm == "layer" else fan_in) * residual
 

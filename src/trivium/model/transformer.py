@@ -6,6 +6,8 @@ cross-attention. Forward passes return hidden states; the head makes logits of t
 Legend: B batch, T sequence, S context or key length, D hidden size, H heads, V vocabulary.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
