@@ -99,14 +99,19 @@ class Stack(nn.Module):
             context: Tensor | tuple[Tensor, Tensor] | None = memory_BSD
             if cache is not None and cache.cross_keys is not None and cache.cross_values is not None:
                 context = (cache.cross_keys[layer], cache.cross_values[layer])
-            options = {"rotation": rotation, "bias": bias, "context": context, "context_mask": context_mask}
+            run = partial(
+                block,
+                rotation=rotation,
+                bias=bias,
+                context=context,
+                context_mask=context_mask,
+                cache=cache,
+                layer=layer,
+            )
             if self.checkpoint_activations and self.training:
-                # The training loop seeds every micro-step and drop() draws from the global generator.
-                x_BTD = checkpoint(
-                    block, x_BTD, mask, **options, use_reentrant=False, preserve_rng_state=True
-                )
+                x_BTD = torch.as_tensor(checkpoint(run, x_BTD, mask, use_reentrant=False))
             else:
-                x_BTD = block(x_BTD, mask, **options, cache=cache, layer=layer)
+                x_BTD = run(x_BTD, mask)
         return x_BTD if self.norm is None else self.norm(x_BTD)
 
     def _mask(self, side: Side, cache: Cache | None) -> tuple[Mask, Tensor]:
