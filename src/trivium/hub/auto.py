@@ -1,0 +1,166 @@
+"""Whole model folders: what transformers' from_pretrained reads and save_pretrained writes, in and out.
+
+Ties the table (family.py, names.py) to files (convert.py). Never runs code of a folder.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import yaml
+from torch import Tensor
+
+from trivium.errors import HubError
+from trivium.hub.convert import WEIGHTS, inside, read_json, read_tensors, replace_file, write_tensors
+from trivium.hub.family import choose, read_config, row_of, write_config
+from trivium.hub.names import canonical, to_ours, to_theirs
+from trivium.hub.resolve import resolve
+from trivium.model.config import ModelConfig
+from trivium.model.transformer import Transformer
+
+if TYPE_CHECKING:  # a model opens without the tokenizers library
+    from trivium.tokenizer import Tokenizer
+
+_TASKS = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
+_OPENERS = {"decoder": "AutoModelForCausalLM", "encoder": "AutoModelForMaskedLM"}
+
+
+def load(name_or_folder: str | Path) -> tuple[Transformer, "Tokenizer"]:
+    """Model (evaluation mode, float32) and tokenizer of a folder or hub name; raises `HubError`."""
+    folder = resolve(name_or_folder)
+    return load_model(folder), load_tokenizer(folder)
+
+
+def load_model(
+    name_or_folder: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = None
+) -> Transformer:
+    """The model of a Hugging Face folder or hub name, in evaluation mode.
+
+    Weights are float32 unless `dtype` says otherwise (“stored”: as they lie in the file) and stay mapped from disk
+    where nothing has to be converted. Raises `HubError` when the folder cannot be had, is damaged, or holds a model
+    that trivium does not compute.
+    """
+    folder = resolve(name_or_folder)
+    settings = read_json(inside(folder, "config.json"))
+    wanted = torch.float32 if dtype is None else dtype
+    return assemble(settings, read_tensors(folder), dtype=None if wanted == "stored" else wanted)
+
+
+def assemble(
+    settings: Mapping[str, Any], tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
+) -> Transformer:
+    """A model from the object of a config.json and foreign tensors, taking these over without a copy.
+
+    Raises `HubError` unless the two fit exactly.
+    """
+    naming = row_of(settings).naming
+    tensors = canonical(naming, tensors)
+    config = read_config(settings, tensors)
+    if config.num_layers + config.num_encoder_layers > len(tensors):
+        raise HubError(
+            f"config.json promises {config.num_layers + config.num_encoder_layers} layers, the file has {len(tensors)} "
+            "tensors; expected several a layer; use a folder whose two files belong together"
+        )
+    try:
+        with torch.device("meta"):
+            model = Transformer(config)
+    except RuntimeError as error:  # sizes whose product no machine can address
+        raise HubError(f"config.json describes no possible model ({error}); correct its sizes") from error
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    ours = to_ours(naming, config, tensors, shapes)
+    state = {name: _owned(tensor, dtype) for name, tensor in ours.items()}
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(True).eval()
+
+
+def save_model(
+    model: Transformer,
+    folder: str | Path,
+    *,
+    tokenizer: "Tokenizer | None" = None,
+    generation: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a folder that transformers opens: config, weights, generation settings, model card, tokenizer if given.
+
+    `generation` adds to generation_config.json; `card` gives `title`, `text` and any front matter keys (license,
+    language, datasets, …) of README.md. Each file is replaced atomically, the weights last. Raises `HubError` when
+    no published architecture expresses the model, before anything is written.
+    """
+    folder, config = Path(folder), model.config
+    dtype = model.embedding.tokens.weight.dtype
+    settings = write_config(config, dtype=dtype)
+    tensors = to_theirs(row_of(settings).naming, config, dict(model.named_parameters()))
+    folder.mkdir(parents=True, exist_ok=True)
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    _write_text(folder / "README.md", model_card(config, dict(card or {})))
+    _write_text(folder / "generation_config.json", _as_json(_generation(config) | dict(generation or {})))
+    _write_text(folder / "config.json", _as_json(settings))
+    write_tensors(folder / WEIGHTS, tensors)
+    return folder
+
+
+def load_tokenizer(name_or_folder: str | Path) -> "Tokenizer":
+    """The tokenizer of a folder or hub name; raises `HubError` when the folder cannot be had."""
+    from trivium.tokenizer import Tokenizer
+
+    return Tokenizer.load(resolve(name_or_folder))
+
+
+def model_card(config: ModelConfig, card: dict[str, Any]) -> str:
+    """README.md: front matter for the hub, then what the model is and how to open it."""
+    title, text = card.pop("title", f"A {choose(config)} model"), card.pop("text", "")
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": _TASKS[config.family],
+        "tags": ["trivium"],
+        **card,
+    }
+    opener = _OPENERS.get(config.family, "AutoModelForSeq2SeqLM")
+    layers = f"{config.num_encoder_layers} + " * (config.num_encoder_layers > 0) + str(config.num_layers)
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
+---
+
+# {title}
+
+{text}
+
+| family | layers | hidden size | heads | vocabulary |
+|---|---|---|---|---|
+| {config.family} | {layers} | {config.hidden_size} | {config.num_heads} | {config.vocab_size} |
+
+Trained with trivium. It opens there with `trivium.load_model(folder)`, and in transformers, without remote code:
+
+```python
+from transformers import {opener}
+
+model = {opener}.from_pretrained(folder)
+```
+"""
+
+
+def _generation(config: ModelConfig) -> dict[str, Any]:
+    ids = {
+        "bos_token_id": config.bos_id,
+        "eos_token_id": config.eos_id,
+        "pad_token_id": config.pad_id,
+        "decoder_start_token_id": config.decoder_start_id,
+    }
+    return {name: value for name, value in ids.items() if value is not None}
+
+
+def _owned(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """The tensor as a parameter should be: of the wanted type, contiguous, copied only where it has to be."""
+    return tensor.to(tensor.dtype if dtype is None else dtype).contiguous()
+
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_text(path: Path, text: str) -> None:
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

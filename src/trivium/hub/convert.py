@@ -1,0 +1,155 @@
+"""Tensors in safetensors files, in and out; the only place in trivium that knows the format.
+
+Knows nothing of models: names and shapes are the callers' business. Never reads pickles.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trivium.errors import HubError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_JSON_BYTES = 64 * 1024 * 1024  # an index of the largest published models has 10 MB
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, or of a model folder (one file, or shards with an index), by name.
+
+    The tensors are mapped from disk, not copied; writing to them does not change the file. Raises `HubError` for
+    missing, damaged or inconsistent files and for an index that points out of its folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _read_file(path)
+    if (path / WEIGHTS).exists():
+        return _read_file(inside(path, WEIGHTS))
+    if (path / INDEX).exists():
+        return _read_shards(path)
+    pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
+    found = f"only {pickled[0]}, a pickle that could run code" if pickled else "no weights"
+    raise HubError(
+        f"{path} has {found}; expected {WEIGHTS} or {INDEX}; get the safetensors version of this model, or convert "
+        "it once where you trust it with transformers' save_pretrained"
+    )
+
+
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to one safetensors file, replacing it atomically; equal tensors sharing memory are written twice.
+
+    `metadata` is text beside the tensors, by default what transformers asks for. Raises `HubError` when the disk
+    refuses.
+    """
+    notes = dict(metadata) if metadata is not None else {"format": "pt"}
+    owned, seen = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        owned[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    replace_file(Path(path), lambda temporary: save_file(owned, temporary, metadata=notes))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place: readers see the old file or the new."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # temporary files are private, a model is as readable as any other file
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    except (OSError, SafetensorError) as error:
+        raise HubError(
+            f"{path} could not be written ({error}); expected room and permission; free some"
+        ) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; `HubError` when it is missing, too large, too deep, or no object."""
+    try:
+        if path.stat().st_size > _JSON_BYTES:
+            raise ValueError("larger than 64 MiB")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise HubError(
+            f"{path} is not readable ({error}); expected a JSON file; download or save the folder again"
+        ) from error
+    if not isinstance(found, dict):
+        raise HubError(
+            f"{path} holds a {type(found).__name__}; expected a JSON object; save the folder again"
+        )
+    return found
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file directly in a model folder; `HubError` when name or link would lead out of it.
+
+    The links of a Hugging Face cache (`snapshots/<revision>/file` to `blobs/`) stay within the model's own entry.
+    """
+    root = folder.resolve()
+    if root.parent.name == "snapshots":
+        root = root.parent.parent
+    path = folder / name
+    if Path(name).name != name or not path.resolve().is_relative_to(root):
+        raise HubError(
+            f"{folder} refers to {name!r} outside itself; expected files of the folder; do not trust it"
+        )
+    return path
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        raise HubError(
+            f"{path} is missing or damaged ({error}); expected a complete safetensors file; download or save it again"
+        ) from error
+
+
+def _read_shards(folder: Path) -> dict[str, Tensor]:
+    index = read_json(inside(folder, INDEX)).get("weight_map")
+    if not isinstance(index, dict) or not all(isinstance(file, str) for file in index.values()):
+        raise HubError(
+            f"{folder / INDEX} has no weight_map of names; expected one; download the folder again"
+        )
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(index.values())):
+        if not file.endswith(".safetensors"):
+            raise HubError(
+                f"{folder / INDEX} names {file!r}; expected .safetensors files; do not trust this folder"
+            )
+        shard = _read_file(inside(folder, file))
+        promised = {name for name, home in index.items() if home == file}
+        if shard.keys() != promised:
+            odd = sorted(shard.keys() ^ promised)
+            raise HubError(
+                f"{folder / file} and {INDEX} disagree about {listing(odd)}; expected the same tensors in both; "
+                "download the folder again"
+            )
+        tensors.update(shard)
+    return tensors
+
+
+def listing(names: list[str]) -> str:
+    """Up to six names and how many there are more, for an error."""
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
