@@ -1,0 +1,84 @@
+"""Attention's faster forms against the formula in float64, on every kind of mask."""
+
+import pytest
+import torch
+
+from trivium.model.attention import attend, attend_dense
+from trivium.model.mask import Mask, Side, cross_mask, self_mask
+
+
+def packed_side() -> Side:
+    segments = torch.tensor([[1, 1, 1, 2, 2, 3, 3, 0], [1, 1, 1, 1, 1, 1, 0, 0]])
+    positions = torch.tensor([[0, 1, 2, 0, 1, 0, 1, 0], [0, 1, 2, 3, 4, 5, 0, 0]])
+    return Side(torch.zeros_like(segments), positions, segments)
+
+
+def full_side() -> Side:
+    return Side.from_ids([[0] * 8, [0] * 8])
+
+
+def written_out(q, k, v, mask: Mask, scale: float, bias=None) -> torch.Tensor:
+    """The rule and the formula, one number at a time."""
+    out = torch.zeros_like(q)
+    for b, h, t in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])):
+        scores, values = [], []
+        for s in range(k.shape[2]):
+            same = mask.query_segments[b, t] == mask.key_segments[b, s] != 0
+            distance = mask.query_positions[b, t] - mask.key_positions[b, s] if mask.causal or mask.window else 0
+            if same and not (mask.causal and distance < 0) and not (mask.window and abs(distance) >= mask.window):
+                extra = 0.0 if bias is None else bias[0, h, t, s]
+                scores.append(scale * (q[b, h, t] @ k[b, h, s]) + extra)
+                values.append(v[b, h, s])
+        if scores:
+            out[b, h, t] = torch.stack(scores).softmax(0) @ torch.stack(values)
+    return out
+
+
+MASKS = {
+    "everything": self_mask(full_side(), causal=False),
+    "causal": self_mask(full_side(), causal=True),
+    "window": self_mask(full_side(), causal=True, window=3),
+    "window both ways": self_mask(full_side(), causal=False, window=3),
+    "packed": self_mask(packed_side(), causal=False),
+    "packed causal": self_mask(packed_side(), causal=True),
+    "packed window": self_mask(packed_side(), causal=True, window=2),
+    "cross": cross_mask(packed_side().segments, packed_side().segments),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_every_form_equals_the_formula(name: str, with_bias: bool) -> None:
+    mask, generator = MASKS[name], torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 8, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    bias = torch.randn(1, 3, 8, 8, generator=generator, dtype=torch.float64) if with_bias else None
+    expected = written_out(q, k, v, mask, 0.5, bias)
+    dense = attend_dense(q, k, v, scale=0.5, visible=mask.visible, bias=bias)
+    fast = attend(q, k, v, mask, scale=0.5, bias=bias)
+    real = (mask.query_segments != 0)[:, None, :, None]
+    assert torch.allclose(dense, expected, atol=1e-12)
+    assert torch.allclose(fast * real, expected, atol=1e-12)
+    assert fast.isfinite().all()
+
+
+def test_kinds_are_recognised() -> None:
+    assert MASKS["everything"].kind == "everything"
+    assert MASKS["causal"].kind == "causal"
+    assert {MASKS[name].kind for name in ("window", "packed", "packed causal", "cross")} == {"general"}
+
+
+def test_shared_heads_equal_repeated_heads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 4, 8, 4, generator=generator, dtype=torch.float64)
+    k, v = (torch.randn(2, 2, 8, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    shared = attend(q, k, v, MASKS["causal"], scale=0.5)
+    expected = written_out(q, k[:, [0, 0, 1, 1]], v[:, [0, 0, 1, 1]], MASKS["causal"], 0.5)
+    assert torch.allclose(shared, expected, atol=1e-12)
+
+
+def test_a_learned_bias_has_gradients() -> None:
+    q = torch.randn(1, 2, 8, 4)
+    bias = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    attend(q, q, q, self_mask(Side.from_ids([[0] * 8]), causal=True), scale=1.0, bias=bias).sum().backward()
+    assert bias.grad is not None and bias.grad.abs().sum() > 0
+    assert torch.equal(bias.grad, bias.grad.tril())
