@@ -4,6 +4,7 @@ Does not know tensor names (names.py) or files (auto.py), and runs no code of a 
 even looked at.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -24,31 +25,33 @@ from trivium.hub.settings import (
     typed,
     write_rope,
 )
-from trivium.model.config import ModelConfig
+from trivium.model.config import Activation, ModelConfig
 
 Tensors = Mapping[str, Tensor]  # under canonical foreign names; empty where only the config is known
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model_type: what it fixes, what it only calls otherwise, what we cannot compute, and what needs code."""
+    """One model_type: what it fixes, what it only calls otherwise, what it must not ask for, and what needs code."""
 
     architecture: str  # the class that transformers opens
     naming: names.Naming
     fixed: Mapping[str, Any]  # our fields that this architecture cannot vary
-    keys: Mapping[str, str]  # our field -> their key
-    defaults: Mapping[str, Any]  # what an absent key means, as transformers has it
+    keys: Mapping[str, tuple[str, Any]]  # their key -> our field, and what its absence means
     read: Callable[[Settings, Tensors], dict[str, Any]]  # the fields that need code
     write: Callable[[ModelConfig], dict[str, Any]]
-    only: Mapping[str, tuple[Any, ...]] = field(
-        default_factory=dict
-    )  # their key -> the values that we compute
-    # Fields that only the tensors tell.
-    loose: tuple[str, ...] = ()
+    requires: Mapping[str, Any] = field(default_factory=dict)  # their key -> the only value that we compute
+    loose: tuple[str, ...] = ()  # fields that only the tensors tell
 
 
-_KINDS: dict[Any, Kind] = {int: "count", float: "number", bool: "flag", int | None: "id"}
-_FIELD_KINDS = {item.name: _KINDS.get(item.type) for item in fields(ModelConfig)}
+_KINDS: dict[Any, Kind] = {
+    int: "count",
+    float: "number",
+    bool: "flag",
+    int | None: "id",
+    Activation: "activation",
+}
+_FIELD_KINDS = {item.name: _KINDS.get(item.type, "count") for item in fields(ModelConfig)}
 
 
 def read_config(settings: Settings, tensors: Tensors | None = None) -> ModelConfig:
@@ -58,26 +61,22 @@ def read_config(settings: Settings, tensors: Tensors | None = None) -> ModelConf
     """
     tensors = tensors or {}
     row = row_of(settings)
-    known = {"tie_word_embeddings": True, **row.defaults, **settings}
-    if known.get("num_decoder_layers") is None:
-        known["num_decoder_layers"] = known.get("num_layers")  # T5's older files: both stacks are as deep
-    if known.get("quantization_config"):
-        raise HubError(
-            "config.json asks for quantized weights; expected plain ones; use the unquantized model"
-        )
-    for key, values in row.only.items():
-        if key in known and known[key] not in values:
-            expected = " or ".join(map(repr, values))
+    for key, value in {**row.requires, "quantization_config": None}.items():
+        if settings.get(key) not in (None, value):
             raise HubError(
-                f"config.json sets {key}={known[key]!r}; trivium computes only {expected}; use another model"
+                f"config.json sets {key}={settings[key]!r}; trivium computes only {value!r}; use another model"
             )
-    chosen = {ours: typed(known, theirs, _FIELD_KINDS[ours] or "count") for ours, theirs in row.keys.items()}
-    chosen |= {f"{name}_id": typed(known, f"{name}_token_id", "id") for name in ("bos", "eos", "pad")}
-    chosen["decoder_start_id"] = typed(known, "decoder_start_token_id", "id")
+    chosen: dict[str, Any] = {}
+    for key, (name, absent) in row.keys.items():
+        value = typed(settings, key, "id" if name == "pad_id" else _FIELD_KINDS[name], absent)
+        if chosen.setdefault(name, value) != value and value and name != "dropout":
+            raise HubError(
+                f"config.json sets {key}={value!r} but {name} is {chosen[name]!r}; trivium has one for both"
+            )
     if chosen["pad_id"] is None:
         chosen["pad_id"] = chosen["eos_id"] or 0  # padding is never looked at: any id will do
-    chosen["tie_embeddings"] = _is_tied(known, tensors, row.naming)
-    return ModelConfig(**{**chosen, **row.fixed, **row.read(known, tensors)})
+    chosen["tie_embeddings"] = _is_tied(chosen, settings, tensors)
+    return ModelConfig(**{**chosen, **row.fixed, **row.read({**settings, **chosen}, tensors)})
 
 
 def write_config(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -112,12 +111,11 @@ def row_of(settings: Settings) -> Row:
 
 def _written(model_type: str, config: ModelConfig) -> dict[str, Any]:
     row = TABLE[model_type]
-    written = {"architectures": [row.architecture], "model_type": model_type}
-    written |= {theirs: getattr(config, ours) for ours, theirs in row.keys.items()}
-    written |= {f"{name}_token_id": getattr(config, f"{name}_id") for name in ("bos", "eos", "pad")}
-    if config.decoder_start_id is not None:
-        written["decoder_start_token_id"] = config.decoder_start_id
-    return written | {"tie_word_embeddings": config.tie_embeddings} | row.write(config)
+    written: dict[str, Any] = {"architectures": [row.architecture], "model_type": model_type}
+    for key, (name, _) in row.keys.items():
+        value = getattr(config, name)
+        written[key] = ACTIVATION_NAMES[value] if name == "activation" else value
+    return written | row.write(config)
 
 
 def _lost(model_type: str, config: ModelConfig) -> list[str]:
@@ -144,35 +142,22 @@ def _idle(config: ModelConfig) -> set[str]:
     return idle | (set() if config.position == "relative" else {"relative_buckets", "relative_max_distance"})
 
 
-def _is_tied(known: Settings, tensors: Tensors, naming: names.Naming) -> bool:
+def _is_tied(chosen: Mapping[str, Any], settings: Settings, tensors: Tensors) -> bool:
     """Whether the head is the embedding: as the config says, unless the file holds two different tables."""
-    tied = bool(typed(known, "tie_word_embeddings", "flag"))
-    if not tensors:
-        return tied
-    table = next(
-        (tensors[rule.theirs] for rule in naming.rules if rule.theirs in tensors and rule.is_table), None
-    )
+    rules = row_of(settings).naming.rules
+    table = next((tensors[rule.theirs] for rule in rules if rule.is_table and rule.theirs in tensors), None)
     head = tensors.get("lm_head.weight")
     same = head is None or (table is not None and head.shape == table.shape and torch.equal(head, table))
     # transformers 5 ties every T5, whatever its config says, whose file has no other head.
-    return same and (tied or known["model_type"] == "t5")
+    return same and (bool(chosen["tie_embeddings"]) or (settings["model_type"] == "t5" and bool(tensors)))
 
 
 def _read_gpt2(known: Settings, tensors: Tensors) -> dict[str, Any]:
-    known = {**known, "n_inner": known.get("n_inner") or 4 * typed(known, "n_embd", "count")}
-    return {
-        "ffn_size": typed(known, "n_inner", "count"),
-        "activation": activation_of(known["activation_function"]),
-    }
+    return {} if known["ffn_size"] else {"ffn_size": 4 * known["hidden_size"]}
 
 
-def _write_gpt2(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "n_inner": config.ffn_size,
-        "activation_function": ACTIVATION_NAMES[config.activation],
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-    }
+def _nothing(config: ModelConfig) -> dict[str, Any]:
+    return {}
 
 
 def _read_bert(known: Settings, tensors: Tensors) -> dict[str, Any]:
@@ -180,97 +165,73 @@ def _read_bert(known: Settings, tensors: Tensors) -> dict[str, Any]:
     headless = known.get("architectures") == ["BertModel"]
     if tensors:
         headless = not any(name.startswith("cls.predictions.") for name in tensors)
-    return {
-        "head_transform": not headless,
-        "head_bias": not headless,
-        "activation": activation_of(known["hidden_act"]),
-    }
+    return {"head_transform": not headless, "head_bias": not headless}
 
 
 def _write_bert(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "architectures": ["BertForMaskedLM" if config.head_transform else "BertModel"],
-        "hidden_act": ACTIVATION_NAMES[config.activation],
-        "attention_probs_dropout_prob": config.dropout,
-    }
+    return {} if config.head_transform else {"architectures": ["BertModel"]}
 
 
 def _read_t5(known: Settings, tensors: Tensors) -> dict[str, Any]:
-    kind = known["feed_forward_proj"]
-    plain = kind.removeprefix("gated-") if isinstance(kind, str) else kind
-    scaled = {"scale": known.get("scale_decoder_outputs", known["tie_word_embeddings"])}
-    return {
-        # “gated-gelu” has meant the tanh form since T5 v1.1, “gelu” alone the exact one.
-        "activation": "gelu_tanh" if kind == "gated-gelu" else activation_of(plain),
-        "gated_ffn": plain != kind,
-        "head_scale": typed(scaled, "scale", "flag"),
-    }
+    kind = str(known.get("feed_forward_proj", "relu"))
+    # “gated-gelu” has meant the tanh form since T5 v1.1, “gelu” alone the exact one.
+    activation = "gelu_tanh" if kind == "gated-gelu" else activation_of(kind.removeprefix("gated-"))
+    scaled = known.get("scale_decoder_outputs", known.get("tie_word_embeddings")) is not False
+    layers = known["num_encoder_layers"]  # older files do not say the decoder's: both stacks are as deep
+    return {"activation": activation, "gated_ffn": kind.startswith("gated-"), "head_scale": scaled} | (
+        {} if known.get("num_decoder_layers") else {"num_layers": layers}
+    )
 
 
 def _write_t5(config: ModelConfig) -> dict[str, Any]:
     name = ACTIVATION_NAMES[config.activation]
     if config.gated_ffn:
         name = "gated-gelu" if config.activation == "gelu_tanh" else f"gated-{name}"
-    return {
-        "is_encoder_decoder": True,
-        "feed_forward_proj": name,
-        # transformers reads “not tied” as “not scaled”, and ties unless the file has another head.
-        "tie_word_embeddings": config.head_scale,
-        "scale_decoder_outputs": config.head_scale,
-    }
+    # transformers reads “not tied” as “not scaled”, and ties unless the file has another head.
+    scaled = {"tie_word_embeddings": config.head_scale, "scale_decoder_outputs": config.head_scale}
+    return {"is_encoder_decoder": True, "feed_forward_proj": name} | scaled
 
 
 def _read_llama(known: Settings, tensors: Tensors) -> dict[str, Any]:
-    if known["attention_bias"] is not known["mlp_bias"]:
+    if known["qkv_bias"] != known["bias"]:
         raise HubError(
-            "config.json has biases in attention only or not there; expected all or none; use another model"
+            "config.json has biases in attention or feed-forward only; expected all or none; use another model"
         )
-    derived = {"num_key_value_heads": known["num_attention_heads"], "head_dim": 0}
-    given = {key: known[key] if known.get(key) is not None else value for key, value in derived.items()}
-    return read_rope(known) | {
-        "num_kv_heads": typed(given, "num_key_value_heads", "count"),
-        "head_size": typed(given, "head_dim", "count"),
-        "qkv_bias": typed(known, "attention_bias", "flag"),
-        "bias": typed(known, "mlp_bias", "flag"),
-        "activation": activation_of(known["hidden_act"]),
-    }
+    return read_rope(known)
 
 
 def _write_llama(config: ModelConfig) -> dict[str, Any]:
-    if TABLE["llama"].fixed["qk_norm"] == config.qk_norm and config.hidden_size % config.num_heads:
+    if config.hidden_size % config.num_heads:
         raise HubError(f"hidden_size={config.hidden_size} that num_heads={config.num_heads} does not divide")
-    return write_rope(config.rope_theta, config.rope_scaling) | {
-        "max_position_embeddings": config.max_positions or 32768,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_size,
-        "attention_bias": config.qkv_bias,
-        "mlp_bias": config.bias,
-        "hidden_act": ACTIVATION_NAMES[config.activation],
-    }
+    return _write_modern(config)
+
+
+def _write_modern(config: ModelConfig) -> dict[str, Any]:
+    rope = write_rope(config.rope_theta, config.rope_scaling)
+    return rope | {"max_position_embeddings": config.max_positions or 32768}
 
 
 _LAYER_KINDS = ("full_attention", "sliding_attention")
 
 
 def _read_qwen3(known: Settings, tensors: Tensors) -> dict[str, Any]:
-    known = {**known, "mlp_bias": known["attention_bias"]}
-    layers = typed(known, "num_hidden_layers", "count")
-    sliding = bool(known.get("use_sliding_window")) and known.get("sliding_window") is not None
+    layers, window = known["num_layers"], 0
+    if known.get("use_sliding_window"):
+        window = typed(known, "sliding_window", "count", 4096)
     kinds = known.get("layer_types")
     if kinds is None:
-        full = min(typed(known, "max_window_layers", "count"), layers) if sliding else layers
-        kinds = {_LAYER_KINDS[0]} if full == layers else {_LAYER_KINDS[1]} if full == 0 else set(_LAYER_KINDS)
-    kinds = set(map(str, kinds))
-    if kinds not in ({_LAYER_KINDS[0]}, {_LAYER_KINDS[1]}):
+        full = min(typed(known, "max_window_layers", "count", 28), layers) if window else layers
+        kinds = [_LAYER_KINDS[layer >= full] for layer in (0, layers - 1)]
+    found = {str(kind) for kind in kinds} if isinstance(kinds, list) else {str(kinds)}
+    if len(found) != 1 or not found.issubset(_LAYER_KINDS):
         raise HubError(
-            f"config.json has attention layers {sorted(kinds)}; expected one kind; use another model"
+            f"config.json has attention layers {sorted(found)}; expected one kind; use another model"
         )
-    sliding = sliding and kinds == {_LAYER_KINDS[1]}
-    return _read_llama(known, tensors) | {"window": typed(known, "sliding_window", "count") if sliding else 0}
+    return read_rope(known) | {"window": window if found == {_LAYER_KINDS[1]} else 0}
 
 
 def _write_qwen3(config: ModelConfig) -> dict[str, Any]:
-    return _write_llama(config) | {
+    return _write_modern(config) | {
         "use_sliding_window": config.window > 0,
         "sliding_window": config.window or None,
         "max_window_layers": 0 if config.window else config.num_layers,
@@ -279,55 +240,32 @@ def _write_qwen3(config: ModelConfig) -> dict[str, Any]:
 
 
 def _read_marian(known: Settings, tensors: Tensors) -> dict[str, Any]:
-    known = {**known, "decoder_vocab_size": known.get("decoder_vocab_size") or known["vocab_size"]}
-    pairs = [("decoder_vocab_size", "vocab_size")]
-    pairs += [(f"decoder_{what}", f"encoder_{what}") for what in ("attention_heads", "ffn_dim")]
-    for one, other in pairs:
-        if known.get(one) != known.get(other):
-            raise HubError(
-                f"config.json has {one} unlike {other}; expected one value for both; use another model"
-            )
     bias = tensors.get("final_logits_bias")
-    activation = activation_of(known["activation_function"])
-    return {"activation": activation, "head_bias": bias is not None and bool(bias.any())}
+    return {"head_bias": bias is not None and bool(bias.any())}
 
 
 def _write_marian(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "is_encoder_decoder": True,
-        "activation_function": ACTIVATION_NAMES[config.activation],
-        "decoder_attention_heads": config.num_heads,
-        "decoder_ffn_dim": config.ffn_size,
-        "decoder_vocab_size": config.vocab_size,
-        "share_encoder_decoder_embeddings": True,
+    # Not left to MarianConfig's default, which forces token 0.
+    start = {"is_encoder_decoder": True, "share_encoder_decoder_embeddings": True}
+    return start | {
         "max_position_embeddings": config.max_positions or 4096,
         "forced_eos_token_id": config.eos_id,
     }
 
 
-def _keys(text: str) -> dict[str, str]:
-    """Our field -> their key, from "ours theirs, both_alike, …"."""
-    pairs = [pair.split() for pair in text.split(",")]
-    return {pair[0]: pair[-1] for pair in pairs}
+def _keys(text: str) -> dict[str, tuple[str, Any]]:
+    """The `keys` of a row from "their_key our_field absent, …": equal names are given once, `absent` is JSON."""
+    words = [entry.split() for entry in text.split(",")]
+    return {entry[0]: (entry[:2][-1], json.loads(entry[2]) if len(entry) > 2 else None) for entry in words}
 
 
 _RMS = {"norm": "rms", "norm_placement": "pre"}
 _LAYER = {"norm": "layer", "gated_ffn": False, "qkv_bias": True, "bias": True}
 _MODERN = {"family": "decoder", "position": "rope", "gated_ffn": True, **_RMS}
-_MODERN_KEYS = _keys(
-    "vocab_size, hidden_size, num_layers num_hidden_layers, num_heads num_attention_heads, "
-    "ffn_size intermediate_size, max_positions max_position_embeddings, norm_epsilon rms_norm_eps, "
-    "dropout attention_dropout"
-)
-_MODERN_DEFAULTS = {
-    "rms_norm_eps": 1e-6,
-    "attention_dropout": 0.0,
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "tie_word_embeddings": False,
-    "max_window_layers": 28,
-}
+_MODERN_KEYS = """vocab_size, hidden_size, num_hidden_layers num_layers, num_attention_heads num_heads,
+    num_key_value_heads num_kv_heads, head_dim head_size, intermediate_size ffn_size,
+    max_position_embeddings max_positions, rms_norm_eps norm_epsilon 1e-6, hidden_act activation "silu",
+    attention_dropout dropout 0, tie_word_embeddings tie_embeddings false, pad_token_id pad_id,"""
 
 TABLE: dict[str, Row] = {
     "gpt2": Row(
@@ -335,72 +273,45 @@ TABLE: dict[str, Row] = {
         naming=names.GPT2,
         fixed={"family": "decoder", "position": "learned", "norm_placement": "pre", **_LAYER},
         keys=_keys(
-            "vocab_size, hidden_size n_embd, num_layers n_layer, num_heads n_head, max_positions n_positions, "
-            "norm_epsilon layer_norm_epsilon, attention_scale scale_attn_weights, dropout resid_pdrop"
+            """vocab_size, n_embd hidden_size, n_layer num_layers, n_head num_heads, n_inner ffn_size,
+            n_positions max_positions, layer_norm_epsilon norm_epsilon 1e-5, scale_attn_weights attention_scale true,
+            resid_pdrop dropout 0.1, embd_pdrop dropout 0.1, attn_pdrop dropout 0.1,
+            activation_function activation "gelu_new", tie_word_embeddings tie_embeddings true,
+            bos_token_id bos_id 50256, eos_token_id eos_id 50256, pad_token_id pad_id"""
         ),
-        defaults={
-            "layer_norm_epsilon": 1e-5,
-            "scale_attn_weights": True,
-            "resid_pdrop": 0.1,
-            "activation_function": "gelu_new",
-            "bos_token_id": 50256,
-            "eos_token_id": 50256,
-        },
-        only={"scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,)},
+        requires={"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
         read=_read_gpt2,
-        write=_write_gpt2,
+        write=_nothing,
     ),
     "bert": Row(
         architecture="BertForMaskedLM",
         naming=names.BERT,
-        fixed={
-            "family": "encoder",
-            "position": "learned",
-            "norm_placement": "post",
-            "embedding_norm": True,
-            **_LAYER,
-        },
+        fixed={"family": "encoder", "position": "learned", "norm_placement": "post", "embedding_norm": True}
+        | _LAYER,
         keys=_keys(
-            "vocab_size, hidden_size, num_layers num_hidden_layers, num_heads num_attention_heads, "
-            "ffn_size intermediate_size, max_positions max_position_embeddings, token_types type_vocab_size, "
-            "norm_epsilon layer_norm_eps, dropout hidden_dropout_prob"
+            """vocab_size, hidden_size, num_hidden_layers num_layers, num_attention_heads num_heads,
+            intermediate_size ffn_size, max_position_embeddings max_positions, type_vocab_size token_types 2,
+            layer_norm_eps norm_epsilon 1e-12, hidden_dropout_prob dropout 0.1,
+            attention_probs_dropout_prob dropout 0.1, hidden_act activation "gelu",
+            tie_word_embeddings tie_embeddings true, bos_token_id bos_id, eos_token_id eos_id, pad_token_id pad_id 0"""
         ),
-        defaults={
-            "layer_norm_eps": 1e-12,
-            "hidden_dropout_prob": 0.1,
-            "hidden_act": "gelu",
-            "pad_token_id": 0,
-        },
-        only={
-            "is_decoder": (False,),
-            "add_cross_attention": (False,),
-            "tie_word_embeddings": (True,),
-            "position_embedding_type": ("absolute", None),
-        },
+        requires={"is_decoder": False, "add_cross_attention": False}
+        | {"tie_word_embeddings": True, "position_embedding_type": "absolute"},
         read=_read_bert,
         write=_write_bert,
     ),
     "t5": Row(
         architecture="T5ForConditionalGeneration",
         naming=names.T5,
-        fixed={"family": "encoder_decoder", "position": "relative", "attention_scale": False, **_RMS},
+        fixed={"family": "encoder_decoder", "position": "relative", "attention_scale": False} | _RMS,
         keys=_keys(
-            "vocab_size, hidden_size d_model, head_size d_kv, ffn_size d_ff, num_encoder_layers num_layers, "
-            "num_layers num_decoder_layers, num_heads, relative_buckets relative_attention_num_buckets, "
-            "relative_max_distance relative_attention_max_distance, norm_epsilon layer_norm_epsilon, "
-            "dropout dropout_rate"
+            """vocab_size, d_model hidden_size, d_kv head_size, d_ff ffn_size, num_layers num_encoder_layers,
+            num_decoder_layers num_layers, num_heads, relative_attention_num_buckets relative_buckets 32,
+            relative_attention_max_distance relative_max_distance 128, layer_norm_epsilon norm_epsilon 1e-6,
+            dropout_rate dropout 0.1, tie_word_embeddings tie_embeddings true, bos_token_id bos_id,
+            eos_token_id eos_id 1, pad_token_id pad_id 0, decoder_start_token_id decoder_start_id 0"""
         ),
-        defaults={
-            "relative_attention_num_buckets": 32,
-            "relative_attention_max_distance": 128,
-            "layer_norm_epsilon": 1e-6,
-            "dropout_rate": 0.1,
-            "feed_forward_proj": "relu",
-            "pad_token_id": 0,
-            "eos_token_id": 1,
-            "decoder_start_token_id": 0,
-        },
-        only={"is_encoder_decoder": (True,)},
+        requires={"is_encoder_decoder": True},
         read=_read_t5,
         write=_write_t5,
         loose=("tie_embeddings",),
@@ -409,8 +320,10 @@ TABLE: dict[str, Row] = {
         architecture="LlamaForCausalLM",
         naming=names.LLAMA,
         fixed={**_MODERN, "qk_norm": False},
-        keys=_MODERN_KEYS,
-        defaults={**_MODERN_DEFAULTS, "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2},
+        keys=_keys(
+            _MODERN_KEYS
+            + """attention_bias qkv_bias false, mlp_bias bias false, bos_token_id bos_id 1, eos_token_id eos_id 2"""
+        ),
         read=_read_llama,
         write=_write_llama,
     ),
@@ -418,43 +331,32 @@ TABLE: dict[str, Row] = {
         architecture="Qwen3ForCausalLM",
         naming=names.LLAMA,
         fixed={**_MODERN, "qk_norm": True},
-        keys=_MODERN_KEYS,
-        defaults={**_MODERN_DEFAULTS, "max_position_embeddings": 32768, "head_dim": 128},
-        only={"attention_bias": (False,)},
+        keys=_keys(_MODERN_KEYS + "bos_token_id bos_id, eos_token_id eos_id"),
+        requires={"attention_bias": False},
         read=_read_qwen3,
         write=_write_qwen3,
     ),
     "marian": Row(
         architecture="MarianMTModel",
         naming=names.MARIAN,
+        # torch's default epsilon: the architecture has no setting for it.
         fixed={
             "family": "encoder_decoder",
             "position": "sinusoidal",
             "norm_placement": "post",
-            "norm_epsilon": 1e-5,  # torch's default: the architecture has no setting for it
-            **_LAYER,
-        },
+            "norm_epsilon": 1e-5,
+        }
+        | _LAYER,
         keys=_keys(
-            "vocab_size, hidden_size d_model, ffn_size encoder_ffn_dim, num_encoder_layers encoder_layers, "
-            "num_layers decoder_layers, num_heads encoder_attention_heads, max_positions max_position_embeddings, "
-            "embedding_scale scale_embedding, dropout"
+            """vocab_size, decoder_vocab_size vocab_size, d_model hidden_size, encoder_layers num_encoder_layers,
+            decoder_layers num_layers, encoder_attention_heads num_heads, decoder_attention_heads num_heads,
+            encoder_ffn_dim ffn_size, decoder_ffn_dim ffn_size, max_position_embeddings max_positions 1024,
+            scale_embedding embedding_scale false, dropout dropout 0.1, activation_function activation "gelu",
+            tie_word_embeddings tie_embeddings true, bos_token_id bos_id, eos_token_id eos_id 0,
+            pad_token_id pad_id 58100, decoder_start_token_id decoder_start_id 58100"""
         ),
-        defaults={
-            "scale_embedding": False,
-            "dropout": 0.1,
-            "activation_function": "gelu",
-            "max_position_embeddings": 1024,
-            "pad_token_id": 58100,
-            "eos_token_id": 0,
-            "decoder_start_token_id": 58100,
-        },
-        only={
-            "share_encoder_decoder_embeddings": (True,),
-            "normalize_before": (False,),
-            "normalize_embedding": (False,),
-            "add_final_layer_norm": (False,),
-            "is_encoder_decoder": (True,),
-        },
+        requires={"share_encoder_decoder_embeddings": True, "is_encoder_decoder": True}
+        | {"normalize_before": False, "normalize_embedding": False, "add_final_layer_norm": False},
         read=_read_marian,
         write=_write_marian,
         loose=("head_bias",),

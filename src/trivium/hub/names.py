@@ -86,7 +86,7 @@ def to_ours(
         if tensor.shape != torch.Size((sum(sizes), *shapes[rule.ours[0]][1:])):
             wrong.append(f"{sources[0]} {tuple(tensor.shape)}")
             continue
-        ours.update(zip(rule.ours, tensor.split(sizes), strict=True))
+        ours.update(zip(rule.ours, torch.split(tensor, sizes), strict=True))
     extra = sorted(name for name in left if not any(re.search(pattern, name) for pattern in naming.ignored))
     problems = {"missing": missing, "unexpected": extra, "of another shape, type or content": wrong}
     if found := "; ".join(f"{what}: {listing(names)}" for what, names in problems.items() if names):
@@ -138,103 +138,93 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
 
 
-def _each(modules: Mapping[str, str | tuple[str, ...]], *, transpose: bool = False) -> tuple[Rule, ...]:
-    """Rules for the weight and the bias of each module, from `theirs -> ours`."""
-    return tuple(
-        Rule(f"{theirs}.{kind}", tuple(f"{name}.{kind}" for name in _tuple(ours)), transpose=transpose)
-        for theirs, ours in modules.items()
-        for kind in ("weight", "bias")
-    )
+def _rules(text: str, *, prefix: str = "") -> tuple[Rule, ...]:
+    """Rules for weight and bias of each module in "theirs ours, …".
+
+    `@` stands for the layer, `+` joins what one foreign tensor holds, a third word T says that it is transposed.
+    """
+    rules = []
+    for theirs, ours, *transpose in (entry.split() for entry in text.split(",")):
+        first, *others = ours.replace("@", "layers.{layer}").split("+")
+        modules = [first, *(first.rpartition(".")[0] + "." + other for other in others)]
+        for kind in ("weight", "bias"):
+            name = (prefix + theirs).replace("@", "{layer}") + f".{kind}"
+            rules.append(
+                Rule(name, tuple(f"{module}.{kind}" for module in modules), transpose=bool(transpose))
+            )
+    return tuple(rules)
 
 
-def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names
+def _table(theirs: str, *aliases: str, copy_untied: bool = False) -> Rule:
+    return Rule(theirs, ("embedding.tokens.weight",), aliases=aliases, copy_untied=copy_untied)
 
 
 _HEAD = Rule("lm_head.weight", ("head.weight",))
-_D, _E = "decoder.layers.{layer}", "encoder.layers.{layer}"
 
 GPT2 = Naming(
     prefix="transformer.",
     ignored=(r"\.attn\.(masked_)?bias$",),
-    rules=_each(
-        {
-            "transformer.wte": "embedding.tokens",
-            "transformer.wpe": "embedding.positions",
-            "transformer.h.{layer}.ln_1": f"{_D}.attention_norm",
-            "transformer.h.{layer}.ln_2": f"{_D}.ffn_norm",
-            "transformer.ln_f": "decoder.norm",
-        }
-    )
-    + (_HEAD,)
-    + _each(
-        {
-            "transformer.h.{layer}.attn.c_attn": tuple(
-                f"{_D}.attention.{x}" for x in ("query", "key", "value")
-            ),
-            "transformer.h.{layer}.attn.c_proj": f"{_D}.attention.output",
-            "transformer.h.{layer}.mlp.c_fc": f"{_D}.ffn.up",
-            "transformer.h.{layer}.mlp.c_proj": f"{_D}.ffn.down",
-        },
-        transpose=True,
+    rules=(
+        _HEAD,
+        *_rules(
+            """wte embedding.tokens, wpe embedding.positions, ln_f decoder.norm,
+            h.@.ln_1 decoder.@.attention_norm, h.@.ln_2 decoder.@.ffn_norm,
+            h.@.attn.c_attn decoder.@.attention.query+key+value T, h.@.attn.c_proj decoder.@.attention.output T,
+            h.@.mlp.c_fc decoder.@.ffn.up T, h.@.mlp.c_proj decoder.@.ffn.down T""",
+            prefix="transformer.",
+        ),
     ),
 )
 
-_BERT_LAYER = "bert.encoder.layer.{layer}"
 BERT = Naming(
     prefix="bert.",
     outside=("cls.",),
     # The pooler and the next-sentence head serve classification; a masked language model has neither.
     ignored=(r"\.position_ids$", r"^bert\.pooler\.", r"^cls\.seq_relationship\."),
     rules=(
-        Rule(
-            "bert.embeddings.word_embeddings.weight",
-            ("embedding.tokens.weight",),
-            aliases=("cls.predictions.decoder.weight",),
-        ),
+        _table("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
         Rule("cls.predictions.bias", ("head.bias",), aliases=("cls.predictions.decoder.bias",)),
-        *_each(
-            {
-                "bert.embeddings.position_embeddings": "embedding.positions",
-                "bert.embeddings.token_type_embeddings": "embedding.token_types",
-                "bert.embeddings.LayerNorm": "embedding.norm",
-                f"{_BERT_LAYER}.attention.self.query": f"{_E}.attention.query",
-                f"{_BERT_LAYER}.attention.self.key": f"{_E}.attention.key",
-                f"{_BERT_LAYER}.attention.self.value": f"{_E}.attention.value",
-                f"{_BERT_LAYER}.attention.output.dense": f"{_E}.attention.output",
-                f"{_BERT_LAYER}.attention.output.LayerNorm": f"{_E}.attention_norm",
-                f"{_BERT_LAYER}.intermediate.dense": f"{_E}.ffn.up",
-                f"{_BERT_LAYER}.output.dense": f"{_E}.ffn.down",
-                f"{_BERT_LAYER}.output.LayerNorm": f"{_E}.ffn_norm",
-                "cls.predictions.transform.dense": "head.transform",
-                "cls.predictions.transform.LayerNorm": "head.norm",
-            }
+        *_rules("dense head.transform, LayerNorm head.norm", prefix="cls.predictions.transform."),
+        *_rules(
+            """position_embeddings embedding.positions, token_type_embeddings embedding.token_types,
+            LayerNorm embedding.norm""",
+            prefix="bert.embeddings.",
+        ),
+        *_rules(
+            """@.attention.self.query encoder.@.attention.query, @.attention.self.key encoder.@.attention.key,
+            @.attention.self.value encoder.@.attention.value, @.attention.output.dense encoder.@.attention.output,
+            @.attention.output.LayerNorm encoder.@.attention_norm, @.intermediate.dense encoder.@.ffn.up,
+            @.output.dense encoder.@.ffn.down, @.output.LayerNorm encoder.@.ffn_norm""",
+            prefix="bert.encoder.layer.",
         ),
     ),
 )
 
-_PARTS = {"q": "query", "k": "key", "v": "value", "o": "output"}
-
 
 def _t5_stack(stack: str, ffn: int) -> tuple[Rule, ...]:
-    theirs, ours = f"{stack}.block.{{layer}}.layer", f"{stack}.layers.{{layer}}"
-    dense = f"{theirs}.{ffn}.DenseReluDense"
+    """One stack; its feed-forward is sublayer `ffn`, and only the decoder has the cross-attention named here."""
+    theirs, up = (
+        f"{stack}.block.{{layer}}.layer.{ffn}.DenseReluDense",
+        f"{stack}.layers.{{layer}}.ffn.up.weight",
+    )
     return (
-        *_each({f"{theirs}.0.SelfAttention.{k}": f"{ours}.attention.{v}" for k, v in _PARTS.items()}),
-        *_each({f"{theirs}.1.EncDecAttention.{k}": f"{ours}.cross_attention.{v}" for k, v in _PARTS.items()}),
-        *_each(
-            {
-                f"{theirs}.0.layer_norm": f"{ours}.attention_norm",
-                f"{theirs}.1.layer_norm": f"{ours}.cross_norm",
-                f"{theirs}.{ffn}.layer_norm": f"{ours}.ffn_norm",
-                f"{dense}.wo": f"{ours}.ffn.down",
-                f"{dense}.wi_0": f"{ours}.ffn.gate",
-                f"{stack}.final_layer_norm": f"{stack}.norm",
-                f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias": f"{stack}.relative_bias",
-            }
+        Rule(f"{theirs}.wi.weight", (up,), gated=False),
+        Rule(f"{theirs}.wi_1.weight", (up,), gated=True),
+        *_rules(
+            f"""0.SelfAttention.q {stack}.@.attention.query, 0.SelfAttention.k {stack}.@.attention.key,
+            0.SelfAttention.v {stack}.@.attention.value, 0.SelfAttention.o {stack}.@.attention.output,
+            1.EncDecAttention.q {stack}.@.cross_attention.query, 1.EncDecAttention.k {stack}.@.cross_attention.key,
+            1.EncDecAttention.v {stack}.@.cross_attention.value, 1.EncDecAttention.o {stack}.@.cross_attention.output,
+            0.layer_norm {stack}.@.attention_norm, 1.layer_norm {stack}.@.cross_norm,
+            {ffn}.layer_norm {stack}.@.ffn_norm, {ffn}.DenseReluDense.wi_0 {stack}.@.ffn.gate,
+            {ffn}.DenseReluDense.wo {stack}.@.ffn.down""",
+            prefix=f"{stack}.block.@.layer.",
         ),
-        Rule(f"{dense}.wi.weight", (f"{ours}.ffn.up.weight",), gated=False),
-        Rule(f"{dense}.wi_1.weight", (f"{ours}.ffn.up.weight",), gated=True),
+        *_rules(
+            f"""final_layer_norm {stack}.norm,
+            block.0.layer.0.SelfAttention.relative_attention_bias {stack}.relative_bias""",
+            prefix=f"{stack}.",
+        ),
     )
 
 
@@ -242,55 +232,40 @@ T5 = Naming(
     # The first T5 files carried a bias table that their own cross-attention never read.
     ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.",),
     rules=(
-        Rule(
-            "shared.weight",
-            ("embedding.tokens.weight",),
-            aliases=("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
-        ),
+        _table("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
         _HEAD,
         *_t5_stack("encoder", 1),
         *_t5_stack("decoder", 2),
     ),
 )
 
-_LLAMA_LAYER = "model.layers.{layer}"
 LLAMA = Naming(
     prefix="model.",
     ignored=(r"\.rotary_emb\.inv_freq$",),
     rules=(
         _HEAD,
-        *_each({f"{_LLAMA_LAYER}.self_attn.{k}_proj": f"{_D}.attention.{v}" for k, v in _PARTS.items()}),
-        *_each({f"{_LLAMA_LAYER}.mlp.{x}_proj": f"{_D}.ffn.{x}" for x in ("gate", "up", "down")}),
-        *_each(
-            {
-                "model.embed_tokens": "embedding.tokens",
-                f"{_LLAMA_LAYER}.self_attn.q_norm": f"{_D}.attention.query_norm",
-                f"{_LLAMA_LAYER}.self_attn.k_norm": f"{_D}.attention.key_norm",
-                f"{_LLAMA_LAYER}.input_layernorm": f"{_D}.attention_norm",
-                f"{_LLAMA_LAYER}.post_attention_layernorm": f"{_D}.ffn_norm",
-                "model.norm": "decoder.norm",
-            }
+        *_rules("embed_tokens embedding.tokens, norm decoder.norm", prefix="model."),
+        *_rules(
+            """self_attn.q_proj decoder.@.attention.query, self_attn.k_proj decoder.@.attention.key,
+            self_attn.v_proj decoder.@.attention.value, self_attn.o_proj decoder.@.attention.output,
+            self_attn.q_norm decoder.@.attention.query_norm, self_attn.k_norm decoder.@.attention.key_norm,
+            mlp.gate_proj decoder.@.ffn.gate, mlp.up_proj decoder.@.ffn.up, mlp.down_proj decoder.@.ffn.down,
+            input_layernorm decoder.@.attention_norm, post_attention_layernorm decoder.@.ffn_norm""",
+            prefix="model.layers.@.",
         ),
     ),
 )
 
 
 def _marian_stack(stack: str) -> tuple[Rule, ...]:
-    theirs, ours = f"model.{stack}.layers.{{layer}}", f"{stack}.layers.{{layer}}"
-    parts = {**_PARTS, "out": "output"}
-    del parts["o"]
-    return (
-        *_each({f"{theirs}.self_attn.{k}_proj": f"{ours}.attention.{v}" for k, v in parts.items()}),
-        *_each({f"{theirs}.encoder_attn.{k}_proj": f"{ours}.cross_attention.{v}" for k, v in parts.items()}),
-        *_each(
-            {
-                f"{theirs}.self_attn_layer_norm": f"{ours}.attention_norm",
-                f"{theirs}.encoder_attn_layer_norm": f"{ours}.cross_norm",
-                f"{theirs}.fc1": f"{ours}.ffn.up",
-                f"{theirs}.fc2": f"{ours}.ffn.down",
-                f"{theirs}.final_layer_norm": f"{ours}.ffn_norm",
-            }
-        ),
+    return _rules(
+        f"""self_attn.q_proj {stack}.@.attention.query, self_attn.k_proj {stack}.@.attention.key,
+        self_attn.v_proj {stack}.@.attention.value, self_attn.out_proj {stack}.@.attention.output,
+        encoder_attn.q_proj {stack}.@.cross_attention.query, encoder_attn.k_proj {stack}.@.cross_attention.key,
+        encoder_attn.v_proj {stack}.@.cross_attention.value, encoder_attn.out_proj {stack}.@.cross_attention.output,
+        self_attn_layer_norm {stack}.@.attention_norm, encoder_attn_layer_norm {stack}.@.cross_norm,
+        fc1 {stack}.@.ffn.up, fc2 {stack}.@.ffn.down, final_layer_norm {stack}.@.ffn_norm""",
+        prefix=f"model.{stack}.layers.@.",
     )
 
 
@@ -299,14 +274,14 @@ MARIAN = Naming(
     outside=("lm_head.", "final_logits_bias"),
     ignored=(r"\.embed_positions\.weight$", r"^final_logits_bias$"),
     rules=(
-        Rule(
+        _table(
             "model.shared.weight",
-            ("embedding.tokens.weight",),
-            aliases=("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"),
+            "model.encoder.embed_tokens.weight",
+            "model.decoder.embed_tokens.weight",
             copy_untied=True,
         ),
-        Rule("final_logits_bias", ("head.bias",), row=True),
         _HEAD,
+        Rule("final_logits_bias", ("head.bias",), row=True),
         *_marian_stack("encoder"),
         *_marian_stack("decoder"),
     ),

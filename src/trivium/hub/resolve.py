@@ -10,7 +10,7 @@ from pathlib import Path
 from trivium.errors import HubError
 
 # What a model folder needs: never pickles, never code, nothing from subfolders.
-_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md")
+_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 _NAME = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 
 
@@ -34,7 +34,7 @@ def resolve(name_or_folder: str | Path) -> Path:
 def _download(repo: str, revision: str | None) -> Path:
     # Imported here: reading a local folder should not pay for an HTTP client.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(

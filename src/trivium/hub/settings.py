@@ -11,7 +11,7 @@ from trivium.errors import HubError
 from trivium.model.config import Activation, RopeScaling
 
 Settings = Mapping[str, Any]  # the object in a config.json, completed with the architecture's defaults
-Kind = Literal["count", "number", "flag", "id"]
+Kind = Literal["count", "number", "flag", "id", "activation"]
 
 # Their names of activations; of several names for one of ours the first is written.
 _ACTIVATIONS: dict[str, Activation] = {
@@ -42,23 +42,26 @@ _ROPE_KEYS: dict[str, dict[str, str]] = {
 }
 
 
-def typed(known: Settings, key: str, kind: Kind) -> Any:
+def typed(known: Settings, key: str, kind: Kind, absent: Any = None) -> Any:
     """A setting, checked to be of its kind and of a size that a model can have; `HubError` if it is not.
 
-    A `count` is an int below 2³¹, an `id` a count or null or the first of several.
+    A `count` is an int below 2³¹ (null counts as 0: to be derived), an `id` a count, null, or the first of several.
     """
-    value = known.get(key)
-    if kind == "id" and isinstance(value, list) and value:
-        value = value[0]  # several end tokens: all of them are in generation_config.json
-    if kind == "id" and value is None:
-        return None
-    if kind == "flag" and isinstance(value, bool):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if kind == "number" and abs(value) < math.inf:
-            return float(value)
-        if kind in ("count", "id") and isinstance(value, int) and 0 <= value < 2**31:
+    value = known.get(key, absent)
+    if kind == "activation":
+        return activation_of(value)
+    if kind == "flag":
+        if isinstance(value, bool):
             return value
+    elif kind in ("count", "id"):
+        if value is None:
+            return None if kind == "id" else 0
+        if kind == "id" and isinstance(value, list) and value:
+            value = value[0]  # several end tokens: all of them are in generation_config.json
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+            return value
+    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
+        return float(value)
     raise HubError(
         f"config.json sets {key}={value!r}; expected a sensible {kind}; correct it or use another model"
     )
@@ -91,7 +94,7 @@ def read_rope(known: Settings) -> dict[str, Any]:
             f"config.json asks for rotary positions {rope!r}; expected plain, linear, llama3 or yarn over the whole "
             "head; use another model"
         )
-    theta = typed({"rope_theta": known.get("rope_theta", 10_000.0)} | rope, "rope_theta", "number")
+    theta = typed(rope, "rope_theta", "number", known.get("rope_theta", 10_000.0))
     if kind == "default":
         return {"rope_theta": theta, "rope_scaling": None}
     original = rope.get("original_max_position_embeddings") or known.get("max_position_embeddings")
