@@ -92,7 +92,8 @@ def save_model(
     folder, config = Path(folder), model.config
     dtype = model.embedding.tokens.weight.dtype
     settings = write_config(config, dtype=dtype)
-    tensors = to_theirs(row_of(settings).naming, config, dict(model.named_parameters()))
+    ours = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors = to_theirs(row_of(settings).naming, config, ours)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         tokenizer.save(folder)
@@ -133,7 +134,7 @@ def model_card(config: ModelConfig, card: dict[str, Any]) -> str:
 |---|---|---|---|---|
 | {config.family} | {layers} | {config.hidden_size} | {config.num_heads} | {config.vocab_size} |
 
-Trained with trivium. It opens there with `trivium.load_model(folder)`, and in transformers, without remote code:
+Trained with trivium, where `trivium.load(folder)` opens it. In transformers, without remote code:
 
 ```python
 from transformers import {opener}

@@ -110,7 +110,11 @@ def inside(folder: Path, name: str) -> Path:
     if root.parent.name == "snapshots":
         root = root.parent.parent
     path = folder / name
-    if Path(name).name != name or not path.resolve().is_relative_to(root):
+    try:
+        stays = Path(name).name == name and path.resolve().is_relative_to(root)
+    except (OSError, ValueError, RuntimeError):  # loops of links, NUL in a name
+        stays = False
+    if not stays:
         raise HubError(
             f"{folder} refers to {name!r} outside itself; expected files of the folder; do not trust it"
         )
@@ -132,13 +136,14 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
         raise HubError(
             f"{folder / INDEX} has no weight_map of names; expected one; download the folder again"
         )
+    files = {file: inside(folder, file) for file in sorted(set(index.values()))}
     tensors: dict[str, Tensor] = {}
-    for file in sorted(set(index.values())):
+    for file, path in files.items():
         if not file.endswith(".safetensors"):
             raise HubError(
                 f"{folder / INDEX} names {file!r}; expected .safetensors files; do not trust this folder"
             )
-        shard = _read_file(inside(folder, file))
+        shard = _read_file(path)
         promised = {name for name, home in index.items() if home == file}
         if shard.keys() != promised:
             odd = sorted(shard.keys() ^ promised)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivium.errors import HubError
+from trivium.errors import ConfigError, HubError
 from trivium.hub import names
 from trivium.hub.convert import listing
 from trivium.hub.settings import (
@@ -114,6 +114,8 @@ def _written(model_type: str, config: ModelConfig) -> dict[str, Any]:
     written: dict[str, Any] = {"architectures": [row.architecture], "model_type": model_type}
     for key, (name, _) in row.keys.items():
         value = getattr(config, name)
+        if name == "decoder_start_id" and value is None:
+            value = config.pad_id  # readers need one; choose() sees that it was not ours
         written[key] = ACTIVATION_NAMES[value] if name == "activation" else value
     return written | row.write(config)
 
@@ -125,6 +127,8 @@ def _lost(model_type: str, config: ModelConfig) -> list[str]:
         return [item.name for item in fields(config)]
     try:
         back = read_config(_written(model_type, config))
+    except ConfigError:
+        return [item.name for item in fields(config)]
     except HubError as error:
         return [str(error)]
     return [
@@ -169,7 +173,7 @@ def _read_bert(known: Settings, tensors: Tensors) -> dict[str, Any]:
 
 
 def _write_bert(config: ModelConfig) -> dict[str, Any]:
-    return {} if config.head_transform else {"architectures": ["BertModel"]}
+    return {"tie_word_embeddings": True} | ({} if config.head_transform else {"architectures": ["BertModel"]})
 
 
 def _read_t5(known: Settings, tensors: Tensors) -> dict[str, Any]:
@@ -203,7 +207,7 @@ def _read_llama(known: Settings, tensors: Tensors) -> dict[str, Any]:
 def _write_llama(config: ModelConfig) -> dict[str, Any]:
     if config.hidden_size % config.num_heads:
         raise HubError(f"hidden_size={config.hidden_size} that num_heads={config.num_heads} does not divide")
-    return _write_modern(config)
+    return _write_modern(config) | {"attention_bias": config.bias}
 
 
 def _write_modern(config: ModelConfig) -> dict[str, Any]:
@@ -287,7 +291,7 @@ TABLE: dict[str, Row] = {
         architecture="BertForMaskedLM",
         naming=names.BERT,
         fixed={"family": "encoder", "position": "learned", "norm_placement": "post", "embedding_norm": True}
-        | _LAYER,
+        | {"tie_embeddings": True, **_LAYER},
         keys=_keys(
             """vocab_size, hidden_size, num_hidden_layers num_layers, num_attention_heads num_heads,
             intermediate_size ffn_size, max_position_embeddings max_positions, type_vocab_size token_types 2,
