@@ -58,8 +58,8 @@ class Loader:
     ) -> None:
         if min(seq_len, rows_per_batch) < 1 or not 0 <= micro_rows <= rows_per_batch:
             raise ConfigError(
-                f"{rows_per_batch} rows of {seq_len} tokens in micro-batches of {micro_rows}; expected positive "
-                "sizes and micro-batches within the batch; change seq_len, rows_per_batch or micro_rows"
+                f"{rows_per_batch} rows of {seq_len} tokens in micro-batches of {micro_rows}; expected "
+                "positive sizes and micro-batches within the batch; change seq_len, rows_per_batch or micro_rows"
             )
         self.source, self.vocabulary, self.objective = source, vocabulary, objective
         self.seq_len, self.rows_per_batch, self.seed = seq_len, rows_per_batch, seed
@@ -161,7 +161,7 @@ def permute(index: int, size: int, key: tuple[int, int]) -> int:
 
 
 def _mix(value: int, number: int, key: tuple[int, int]) -> int:
-    """A keyed hash of a half word: splitmix64's finaliser (Steele et al. 2014) over one part after another."""
+    """A keyed hash of a half word: splitmix64's finaliser (Steele et al. 2014), part after part."""
     state = 0
     for part in (*key, number, value):
         state = (state + (part & WORD) + 0x9E3779B97F4A7C15) & WORD
