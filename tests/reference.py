@@ -150,7 +150,7 @@ def randomise(model: nn.Module, *, seed: int, sharp: float = 1.0) -> None:
 
 
 def exact(model: nn.Module) -> None:
-    """Make transformers compute in float64 what it rounds to float32 whatever the model's dtype: norms and positions."""
+    """Compute in float64 what transformers rounds to float32 in any model: norms and positions."""
     for module in model.modules():
         kind = type(module).__name__
         if kind.endswith("RMSNorm") or kind == "T5LayerNorm":
@@ -170,7 +170,7 @@ def _norm(self: Any, hidden_states: Tensor) -> Tensor:
     return self.weight * hidden_states * torch.rsqrt(variance + self.variance_epsilon)
 
 
-def _rotary(self: Any, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+def _rotary(self: Any, _: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
     from trivium.hub.family import read_config
     from trivium.model.position import rotary_frequencies
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import transformers
-from reference import PAIRS
+from tests.reference import PAIRS
 
 from trivium.errors import ConfigError, HubError
 from trivium.hub.family import TABLE, choose, read_config, write_config

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from reference import build_pair, our_logits, sides
+from tests.reference import build_pair, our_logits, sides
 from safetensors.torch import load_file, save_file
 
 from trivium.errors import HubError, TriviumError
@@ -83,12 +83,12 @@ def test_a_loaded_model_trains_and_saves_over_its_own_file(folder: Path) -> None
 def test_a_failed_save_leaves_the_old_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (folder / "model.safetensors").read_bytes()
 
-    def full(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    def full(_: object, path: Path, **__: object) -> None:
         path.write_bytes(before[:100])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("trivium.hub.convert.save_file", full)
-    with pytest.raises(HubError, match="could not be written .*No space left"):
+    with pytest.raises(HubError, match=r"could not be written .*No space left"):
         write_tensors(folder / "model.safetensors", {"x": torch.zeros(2)})
     assert (folder / "model.safetensors").read_bytes() == before
     assert not list(folder.glob(".*"))

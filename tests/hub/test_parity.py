@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from reference import PAIRS, Pair, build_pair, exact, our_logits, sides, their_logits
+from tests.reference import PAIRS, Pair, build_pair, exact, our_logits, sides, their_logits
 from torch import Tensor
 
 from trivium.errors import HubError
@@ -61,7 +61,7 @@ def test_logits(name: str) -> None:
 
 
 def their_loss(pair: Pair, inputs: Side, context: Side | None, targets: Tensor) -> Tensor:
-    """transformers' own loss for targets aligned with the logits, −100 where nothing is learned."""
+    """transformers' own loss for targets aligned with the logits, -100 where nothing is learned."""
     mask = (inputs.segments > 0).long()
     if context is not None:
         sources = {"input_ids": context.ids, "attention_mask": (context.segments > 0).long()}

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from reference import build_pair
+from tests.reference import build_pair
 
 from trivium.errors import HubError
 from trivium.hub.auto import save_model
