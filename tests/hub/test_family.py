@@ -161,7 +161,7 @@ FOREIGN = [
         {"rope_parameters": {"rope_type": "linear", "factor": 0.5, "rope_theta": 1e4}},
         "factor of 0.5",
     ),
-    ("llama", {"attention_bias": True}, "biases in attention"),
+    ("llama", {"attention_bias": True}, "biases in some linears"),
     ("llama", {"hidden_act": "gelu_fast"}, "activation 'gelu_fast'"),
     ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
     ("llama", {"hidden_size": "32"}, "hidden_size='32'"),

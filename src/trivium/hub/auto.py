@@ -58,11 +58,10 @@ def assemble(
     naming = row_of(settings).naming
     tensors = canonical(naming, tensors)
     config = read_config(settings, tensors)
-    if config.num_layers + config.num_encoder_layers > len(tensors):
-        raise HubError(
-            f"config.json promises {config.num_layers + config.num_encoder_layers} layers, the file has {len(tensors)} "
-            "tensors; expected several a layer; use a folder whose two files belong together"
-        )
+    layers = config.num_layers + config.num_encoder_layers
+    if layers > len(tensors):  # before so many are built
+        found = f"config.json promises {layers} layers, the file has {len(tensors)} tensors"
+        raise HubError(f"{found}; expected several a layer; use a folder whose two files belong together")
     try:
         with torch.device("meta"):
             model = Transformer(config)
@@ -118,8 +117,7 @@ def model_card(config: ModelConfig, card: dict[str, Any]) -> str:
         "library_name": "transformers",
         "pipeline_tag": _TASKS[config.family],
         "tags": ["trivium"],
-        **card,
-    }
+    } | card
     opener = _OPENERS.get(config.family, "AutoModelForSeq2SeqLM")
     layers = f"{config.num_encoder_layers} + " * (config.num_encoder_layers > 0) + str(config.num_layers)
     return f"""---
@@ -146,10 +144,7 @@ model = {opener}.from_pretrained(folder)
 
 def _generation(config: ModelConfig) -> dict[str, Any]:
     ids = {
-        "bos_token_id": config.bos_id,
-        "eos_token_id": config.eos_id,
-        "pad_token_id": config.pad_id,
-        "decoder_start_token_id": config.decoder_start_id,
+        f"{role}_token_id": getattr(config, f"{role}_id") for role in ("bos", "eos", "pad", "decoder_start")
     }
     return {name: value for name, value in ids.items() if value is not None}
 

@@ -37,10 +37,10 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
         return _read_shards(path)
     pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
     found = f"only {pickled[0]}, a pickle that could run code" if pickled else "no weights"
-    raise HubError(
-        f"{path} has {found}; expected {WEIGHTS} or {INDEX}; get the safetensors version of this model, or convert "
-        "it once where you trust it with transformers' save_pretrained"
+    advice = (
+        "get the safetensors version, or convert it where you trust it, with transformers' save_pretrained"
     )
+    raise HubError(f"{path} has {found}; expected {WEIGHTS} or {INDEX}; {advice}")
 
 
 def write_tensors(
@@ -92,12 +92,10 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise HubError(
-            f"{path} is not readable ({error}); expected a JSON file; download or save the folder again"
+            f"{path} is not readable ({error}); expected a JSON file; get the folder again"
         ) from error
     if not isinstance(found, dict):
-        raise HubError(
-            f"{path} holds a {type(found).__name__}; expected a JSON object; save the folder again"
-        )
+        raise HubError(f"{path} holds a {type(found).__name__}; expected a JSON object; get the folder again")
     return found
 
 
@@ -115,9 +113,7 @@ def inside(folder: Path, name: str) -> Path:
     except (OSError, ValueError, RuntimeError):  # loops of links, NUL in a name
         stays = False
     if not stays:
-        raise HubError(
-            f"{folder} refers to {name!r} outside itself; expected files of the folder; do not trust it"
-        )
+        raise HubError(f"{folder} refers to {name!r} outside itself; expected own files; do not trust it")
     return path
 
 
@@ -125,31 +121,25 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
-        raise HubError(
-            f"{path} is missing or damaged ({error}); expected a complete safetensors file; download or save it again"
-        ) from error
+        expected = "expected a complete safetensors file; get it again"
+        raise HubError(f"{path} is missing or damaged ({error}); {expected}") from error
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
     index = read_json(inside(folder, INDEX)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(file, str) for file in index.values()):
-        raise HubError(
-            f"{folder / INDEX} has no weight_map of names; expected one; download the folder again"
-        )
+        raise HubError(f"{folder / INDEX} has no weight_map of names; expected one; get the folder again")
     files = {file: inside(folder, file) for file in sorted(set(index.values()))}
     tensors: dict[str, Tensor] = {}
     for file, path in files.items():
         if not file.endswith(".safetensors"):
-            raise HubError(
-                f"{folder / INDEX} names {file!r}; expected .safetensors files; do not trust this folder"
-            )
+            raise HubError(f"{folder / INDEX} names {file!r}; expected .safetensors files; do not trust it")
         shard = _read_file(path)
         promised = {name for name, home in index.items() if home == file}
         if shard.keys() != promised:
-            odd = sorted(shard.keys() ^ promised)
+            odd = listing(sorted(shard.keys() ^ promised))
             raise HubError(
-                f"{folder / file} and {INDEX} disagree about {listing(odd)}; expected the same tensors in both; "
-                "download the folder again"
+                f"{path} and {INDEX} disagree about {odd}; expected the same; get the folder again"
             )
         tensors.update(shard)
     return tensors

@@ -39,7 +39,7 @@ class Row:
     fixed: Mapping[str, Any]  # our fields that this architecture cannot vary
     keys: Mapping[str, tuple[str, Any]]  # their key -> our field, and what its absence means
     read: Callable[[Settings, Tensors], dict[str, Any]]  # the fields that need code
-    write: Callable[[ModelConfig], dict[str, Any]]
+    write: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
     requires: Mapping[str, Any] = field(default_factory=dict)  # their key -> the only value that we compute
     loose: tuple[str, ...] = ()  # fields that only the tensors tell
 
@@ -63,16 +63,14 @@ def read_config(settings: Settings, tensors: Tensors | None = None) -> ModelConf
     row = row_of(settings)
     for key, value in {**row.requires, "quantization_config": None}.items():
         if settings.get(key) not in (None, value):
-            raise HubError(
-                f"config.json sets {key}={settings[key]!r}; trivium computes only {value!r}; use another model"
-            )
+            found = f"config.json sets {key}={settings[key]!r}"
+            raise HubError(f"{found}; trivium computes only {value!r}; use another model")
     chosen: dict[str, Any] = {}
     for key, (name, absent) in row.keys.items():
         value = typed(settings, key, "id" if name == "pad_id" else _FIELD_KINDS[name], absent)
         if chosen.setdefault(name, value) != value and value and name != "dropout":
-            raise HubError(
-                f"config.json sets {key}={value!r} but {name} is {chosen[name]!r}; trivium has one for both"
-            )
+            found = f"config.json sets {key}={value!r} but {name} is {chosen[name]!r}"
+            raise HubError(f"{found}; expected one value for both; use another model")
     if chosen["pad_id"] is None:
         chosen["pad_id"] = chosen["eos_id"] or 0  # padding is never looked at: any id will do
     chosen["tie_embeddings"] = _is_tied(chosen, settings, tensors)
@@ -103,8 +101,9 @@ def row_of(settings: Settings) -> Row:
     """The row of a config.json; `HubError` for a model_type that is not in the table."""
     model_type = settings.get("model_type")
     if not isinstance(model_type, str) or model_type not in TABLE:
+        known = ", ".join(TABLE)
         raise HubError(
-            f"config.json has model_type {model_type!r}; expected one of {', '.join(TABLE)}; use another model"
+            f"config.json has model_type {model_type!r}; expected one of {known}; use another model"
         )
     return TABLE[model_type]
 
@@ -160,10 +159,6 @@ def _read_gpt2(known: Settings, tensors: Tensors) -> dict[str, Any]:
     return {} if known["ffn_size"] else {"ffn_size": 4 * known["hidden_size"]}
 
 
-def _nothing(config: ModelConfig) -> dict[str, Any]:
-    return {}
-
-
 def _read_bert(known: Settings, tensors: Tensors) -> dict[str, Any]:
     """A folder of the headless class gives a model whose hidden states count and whose logits mean nothing."""
     headless = known.get("architectures") == ["BertModel"]
@@ -182,9 +177,8 @@ def _read_t5(known: Settings, tensors: Tensors) -> dict[str, Any]:
     activation = "gelu_tanh" if kind == "gated-gelu" else activation_of(kind.removeprefix("gated-"))
     scaled = known.get("scale_decoder_outputs", known.get("tie_word_embeddings")) is not False
     layers = known["num_encoder_layers"]  # older files do not say the decoder's: both stacks are as deep
-    return {"activation": activation, "gated_ffn": kind.startswith("gated-"), "head_scale": scaled} | (
-        {} if known.get("num_decoder_layers") else {"num_layers": layers}
-    )
+    found = {"activation": activation, "gated_ffn": kind.startswith("gated-"), "head_scale": scaled}
+    return found if known.get("num_decoder_layers") else {**found, "num_layers": layers}
 
 
 def _write_t5(config: ModelConfig) -> dict[str, Any]:
@@ -198,9 +192,7 @@ def _write_t5(config: ModelConfig) -> dict[str, Any]:
 
 def _read_llama(known: Settings, tensors: Tensors) -> dict[str, Any]:
     if known["qkv_bias"] != known["bias"]:
-        raise HubError(
-            "config.json has biases in attention or feed-forward only; expected all or none; use another model"
-        )
+        raise HubError("config.json has biases in some linears; expected all or none; use another model")
     return read_rope(known)
 
 
@@ -228,9 +220,7 @@ def _read_qwen3(known: Settings, tensors: Tensors) -> dict[str, Any]:
         kinds = [_LAYER_KINDS[layer >= full] for layer in (0, layers - 1)]
     found = {str(kind) for kind in kinds} if isinstance(kinds, list) else {str(kinds)}
     if len(found) != 1 or not found.issubset(_LAYER_KINDS):
-        raise HubError(
-            f"config.json has attention layers {sorted(found)}; expected one kind; use another model"
-        )
+        raise HubError(f"config.json has layers {sorted(found)}; expected one kind; use another model")
     return read_rope(known) | {"window": window if found == {_LAYER_KINDS[1]} else 0}
 
 
@@ -251,10 +241,8 @@ def _read_marian(known: Settings, tensors: Tensors) -> dict[str, Any]:
 def _write_marian(config: ModelConfig) -> dict[str, Any]:
     # Not left to MarianConfig's default, which forces token 0.
     start = {"is_encoder_decoder": True, "share_encoder_decoder_embeddings": True}
-    return start | {
-        "max_position_embeddings": config.max_positions or 4096,
-        "forced_eos_token_id": config.eos_id,
-    }
+    limits = {"max_position_embeddings": config.max_positions or 4096, "forced_eos_token_id": config.eos_id}
+    return start | limits
 
 
 def _keys(text: str) -> dict[str, tuple[str, Any]]:
@@ -285,7 +273,6 @@ TABLE: dict[str, Row] = {
         ),
         requires={"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
         read=_read_gpt2,
-        write=_nothing,
     ),
     "bert": Row(
         architecture="BertForMaskedLM",

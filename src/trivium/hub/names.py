@@ -72,9 +72,8 @@ def to_ours(
             missing.append(rule.theirs)
             continue
         tensor = tensors[sources[0]]
-        wrong += [
-            f"{name} (differs from {sources[0]})" for name in sources[1:] if not _equal(tensors[name], tensor)
-        ]
+        unequal = [name for name in sources[1:] if not _equal(tensors[name], tensor)]
+        wrong += [f"{name} (differs from {sources[0]})" for name in unequal]
         if not tensor.is_floating_point():
             wrong.append(f"{sources[0]} ({tensor.dtype})")
             continue
@@ -90,10 +89,8 @@ def to_ours(
     extra = sorted(name for name in left if not any(re.search(pattern, name) for pattern in naming.ignored))
     problems = {"missing": missing, "unexpected": extra, "of another shape, type or content": wrong}
     if found := "; ".join(f"{what}: {listing(names)}" for what, names in problems.items() if names):
-        raise HubError(
-            f"tensors do not fit the config.json beside them ({found}); expected exactly those of the architecture; "
-            "use a folder whose two files belong together"
-        )
+        expected = "expected exactly those of the architecture; use a folder whose two files belong together"
+        raise HubError(f"tensors do not fit the config.json beside them ({found}); {expected}")
     return ours
 
 
@@ -110,10 +107,8 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
         theirs.update(dict.fromkeys((rule.theirs, *copies), tensor))
         left.difference_update(rule.ours)
     if left:
-        raise HubError(
-            f"this architecture has no place for {listing(sorted(left))}; expected parameters that it knows; "
-            "save the model as another model_type"
-        )
+        found = f"this architecture has no place for {listing(sorted(left))}"
+        raise HubError(f"{found}; expected parameters that it knows; save the model as another model_type")
     return theirs
 
 

@@ -62,37 +62,29 @@ def typed(known: Settings, key: str, kind: Kind, absent: Any = None) -> Any:
             return value
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
         return float(value)
-    raise HubError(
-        f"config.json sets {key}={value!r}; expected a sensible {kind}; correct it or use another model"
-    )
+    raise HubError(f"config.json sets {key}={value!r}; expected a sensible {kind}; use another model")
 
 
 def activation_of(name: object) -> Activation:
     """Our name of an activation; `HubError` for one that the core does not have."""
     if not isinstance(name, str) or name not in _ACTIVATIONS:
-        raise HubError(
-            f"config.json asks for activation {name!r}; expected one of {', '.join(_ACTIVATIONS)}; use another model"
-        )
+        known = ", ".join(_ACTIVATIONS)
+        raise HubError(f"config.json asks for activation {name!r}; expected {known}; use another model")
     return _ACTIVATIONS[name]
 
 
 def read_rope(known: Settings) -> dict[str, Any]:
     """Theta and scaling from version 5's `rope_parameters` or version 4's `rope_theta` and `rope_scaling`."""
     rope = known.get("rope_scaling") or known.get("rope_parameters") or {}
-    if not isinstance(rope, dict):
-        raise HubError(f"config.json has rope parameters {rope!r}; expected an object; correct it")
+    rope = rope if isinstance(rope, dict) else {"rope_type": rope}
     kind = rope.get("rope_type", rope.get("type", "default"))
     partial = rope.get("partial_rotary_factor", known.get("partial_rotary_factor"))
     odd = [key for key in ("attention_factor", "mscale", "mscale_all_dim") if rope.get(key) is not None]
-    if (
-        kind not in ("default", *_ROPE_KEYS)
-        or partial not in (None, 1)
-        or odd
-        or rope.get("truncate") is False
-    ):
+    plain = partial in (None, 1) and not odd and rope.get("truncate") is not False
+    if kind not in ("default", *_ROPE_KEYS) or not plain:
+        expected = f"{', '.join(('default', *_ROPE_KEYS))} over the whole head"
         raise HubError(
-            f"config.json asks for rotary positions {rope!r}; expected plain, linear, llama3 or yarn over the whole "
-            "head; use another model"
+            f"config.json asks for rotary positions {rope!r}; expected {expected}; use another model"
         )
     theta = typed(rope, "rope_theta", "number", known.get("rope_theta", 10_000.0))
     if kind == "default":
