@@ -59,7 +59,7 @@ class Loader:
         if min(seq_len, rows_per_batch) < 1 or not 0 <= micro_rows <= rows_per_batch:
             raise ConfigError(
                 f"{rows_per_batch} rows of {seq_len} tokens in micro-batches of {micro_rows}; expected "
-                "positive sizes and micro-batches within the batch; change seq_len, rows_per_batch or micro_rows"
+                "positive sizes, micro-batches within the batch; change seq_len, rows_per_batch or micro_rows"
             )
         self.source, self.vocabulary, self.objective = source, vocabulary, objective
         self.seq_len, self.rows_per_batch, self.seed = seq_len, rows_per_batch, seed

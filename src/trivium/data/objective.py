@@ -265,7 +265,7 @@ def span_corruption(
     if len(lengths) and span_counts.max() >= len(vocabulary.sentinel_ids):
         raise ConfigError(
             f"{span_counts.max()} spans in a text and {len(vocabulary.sentinel_ids)} sentinel tokens; "
-            "expected one sentinel more than spans; train the tokenizer with more sentinels or shorten the rows"
+            "expected one more than spans; train the tokenizer with more sentinels or shorten the rows"
         )
     noise = noise_mask(lengths, noise_sizes, span_counts, rng)
     begins = noise & _changes(noise)
@@ -367,7 +367,7 @@ def _runs(segments: Ints) -> Ints:
     return _sizes(_changes(segments))
 
 
-def _changes(numbers: Ints) -> Bools:
+def _changes(numbers: Ints | Bools) -> Bools:
     """Where a number differs from the one before it, the first place included."""
     changes = np.ones(len(numbers), dtype=bool)
     np.not_equal(numbers[1:], numbers[:-1], out=changes[1:])
