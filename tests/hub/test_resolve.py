@@ -13,14 +13,14 @@ from tests.reference import build_pair
 
 from trivium.errors import HubError
 from trivium.hub.auto import save_model
-from trivium.hub.resolve import resolve
+from trivium.hub.resolve import resolve_folder
 
 SHA = "0" * 40
 
 
 def test_a_folder_is_itself(tmp_path: Path) -> None:
-    assert resolve(tmp_path) == tmp_path
-    assert resolve(str(tmp_path)) == tmp_path
+    assert resolve_folder(tmp_path) == tmp_path
+    assert resolve_folder(str(tmp_path)) == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ def test_a_folder_is_itself(tmp_path: Path) -> None:
 )
 def test_what_is_neither_folder_nor_name(name: str) -> None:
     with pytest.raises(HubError, match="expected a model folder or a hub name like org/name"):
-        resolve(name if name else "/nothing")
+        resolve_folder(name if name else "/nothing")
     with pytest.raises(HubError, match="is no folder"):
-        resolve(Path("org/name"))
+        resolve_folder(Path("org/name"))
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def run(code: str, home: Path, **variables: str) -> str:
 
 RESOLVE = """
 from trivium.errors import HubError
-from trivium.hub.resolve import resolve
+from trivium.hub.resolve import resolve_folder
 try:
-    print(*sorted(path.name for path in resolve({name!r}).iterdir()))
+    print(*sorted(path.name for path in resolve_folder({name!r}).iterdir()))
 except HubError as error:
     print(error)
 """

@@ -16,7 +16,7 @@ from trivium.errors import HubError
 from trivium.hub.convert import WEIGHTS, inside, read_json, read_tensors, replace_file, write_tensors
 from trivium.hub.family import choose, read_config, row_of, write_config
 from trivium.hub.names import canonical, to_ours, to_theirs
-from trivium.hub.resolve import resolve
+from trivium.hub.resolve import resolve_folder
 from trivium.model.config import ModelConfig
 from trivium.model.transformer import Transformer
 
@@ -29,7 +29,7 @@ _OPENERS = {"decoder": "AutoModelForCausalLM", "encoder": "AutoModelForMaskedLM"
 
 def load(name_or_folder: str | Path) -> tuple[Transformer, "Tokenizer"]:
     """Model (evaluation mode, float32) and tokenizer of a folder or hub name; raises `HubError`."""
-    folder = resolve(name_or_folder)
+    folder = resolve_folder(name_or_folder)
     return load_model(folder), load_tokenizer(folder)
 
 
@@ -42,7 +42,7 @@ def load_model(
     where nothing has to be converted. Raises `HubError` when the folder cannot be had, is damaged, or holds a model
     that trivium does not compute.
     """
-    folder = resolve(name_or_folder)
+    folder = resolve_folder(name_or_folder)
     settings = read_json(inside(folder, "config.json"))
     wanted = torch.float32 if dtype is None else dtype
     return assemble(settings, read_tensors(folder), dtype=None if wanted == "stored" else wanted)
@@ -107,7 +107,7 @@ def load_tokenizer(name_or_folder: str | Path) -> "Tokenizer":
     """The tokenizer of a folder or hub name; raises `HubError` when the folder cannot be had."""
     from trivium.tokenizer import Tokenizer
 
-    return Tokenizer.load(resolve(name_or_folder))
+    return Tokenizer.load(resolve_folder(name_or_folder))
 
 
 def model_card(config: ModelConfig, card: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 _NAME = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 
 
-def resolve(name_or_folder: str | Path) -> Path:
+def resolve_folder(name_or_folder: str | Path) -> Path:
     """The folder that a path names, or the downloaded snapshot of `org/name` or `org/name@revision`.
 
     Raises `HubError` when there is neither.
