@@ -62,6 +62,11 @@ class SamplingConfig:
                 f"do_sample with num_beams={self.num_beams}; expected sampling or beam search, not both; "
                 "set num_beams=1 to sample, or do_sample=false to search"
             )
+        if self.num_beams > 1 and self.stop:
+            raise ConfigError(
+                f"stop strings with num_beams={self.num_beams}; expected beams to end by the end token alone; "
+                "set num_beams=1 or leave stop out"
+            )
 
 
 _POSITIVE = math.ulp(0.0)

@@ -1,0 +1,18 @@
+"""Writing, rewriting and filling gaps with a model: what to choose, how to decode, what text comes of it."""
+
+from trivium.generation.beam import search_beams
+from trivium.generation.decode import decode_step, prefill
+from trivium.generation.packed import prepare_decoding
+from trivium.generation.row import Generation
+from trivium.generation.sample import SamplingConfig
+from trivium.generation.write import generate
+
+__all__ = [
+    "Generation",
+    "SamplingConfig",
+    "decode_step",
+    "generate",
+    "prefill",
+    "prepare_decoding",
+    "search_beams",
+]

@@ -1,0 +1,149 @@
+"""Beam search: keep the few best beginnings instead of one, over the same `prefill` and `decode_step`.
+
+Its rules are those of transformers' `generate`, which fine-tuned models were tuned with: 2 × beams candidates a
+step, a finished text scored by log-probability / length^length_penalty, and its three ways of stopping early.
+Knows nothing of sampling.
+
+Legend: R rows (the beams of all prompts), V vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trivium.generation.decode import decode_step, read_prompts
+from trivium.generation.packed import prepare_decoding
+from trivium.generation.row import Generation, Row, start_rows
+from trivium.generation.sample import SamplingConfig, apply_history
+from trivium.model import Cache, Transformer
+
+if TYPE_CHECKING:
+    from trivium.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Beam:
+    """One beginning: new tokens, their own log-probabilities, and the score that ranks it."""
+
+    ids: list[int]
+    logprobs: list[float]
+    score: float
+
+
+@dataclass
+class Search:
+    """The state of one prompt: beams still growing, best first, and the best finished ones."""
+
+    row: Row
+    config: SamplingConfig
+    eos_id: int | None
+    beams: list[Beam] = field(default_factory=lambda: [Beam([], [], 0.0)])
+    finished: list[Beam] = field(default_factory=list)
+    over: bool = False
+
+    def advance(self, ranked: list[tuple[int, Beam]]) -> list[int]:
+        """Take the step's candidates with their parents, best first; return the parents of the beams that go on."""
+        width, going, ended = self.config.num_beams, list[tuple[int, Beam]](), list[Beam]()
+        for rank, (parent, beam) in enumerate(ranked):
+            length = len(beam.ids)
+            if beam.ids[-1] != self.eos_id and length < self.row.limit:
+                going.append((parent, beam))
+            elif rank < width:
+                ended.append(replace(beam, score=beam.score / length**self.config.length_penalty))
+        if not (self.config.early_stopping is True and len(self.finished) == width):
+            self.finished = sorted(self.finished + ended, key=lambda beam: -beam.score)[:width]
+        self.beams = [beam for _, beam in going[:width]]
+        self.over = not self.beams or self._cannot_improve()
+        return [parent for parent, _ in going[:width]]
+
+    def _cannot_improve(self) -> bool:
+        if len(self.finished) < self.config.num_beams:
+            return False
+        if self.config.early_stopping is True:
+            return True
+        penalty, length = self.config.length_penalty, float(len(self.beams[0].ids))
+        if self.config.early_stopping == "never" and penalty > 0:
+            length = self.row.limit
+        return bool(self.beams[0].score / length**penalty <= self.finished[-1].score)
+
+    def result(self, tokenizer: "Tokenizer | None") -> Generation:
+        """The best finished text."""
+        best = (self.finished or self.beams)[0]
+        return Generation(
+            best.ids,
+            "eos" if best.ids[-1] == self.eos_id else "length",
+            None if tokenizer is None else tokenizer.decode(best.ids),
+            best.logprobs if self.config.logprobs else None,
+            best.score,
+        )
+
+
+@torch.inference_mode()
+def search_beams(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    config: SamplingConfig,
+    *,
+    tokenizer: "Tokenizer | None" = None,
+) -> list[Generation]:
+    """The best of `config.num_beams` beams after each prompt; prompts as in `generate`, which calls this.
+
+    Raises what `generate` raises.
+    """
+    rows = start_rows(model.config, prompts, config)
+    if not rows:
+        return []
+    searches = [Search(row, config, model.config.eos_id) for row in rows]
+    model = prepare_decoding(model, len(rows) * config.num_beams, new_tokens=max(row.limit for row in rows))
+    cache, logits_RV = read_prompts(model, prompts, rows)
+    live = searches
+    while live:
+        slots = _step(live, logits_RV)
+        live = [search for search in live if not search.over]
+        if live:
+            cache = _reorder(cache, slots)
+            ids_R = torch.tensor([beam.ids[-1] for search in live for beam in search.beams])
+            logits_RV = decode_step(model, cache, ids_R.to(logits_RV.device))
+    return [search.result(tokenizer) for search in searches]
+
+
+def _step(live: list[Search], logits_RV: Tensor) -> list[int]:
+    """Let every search take its best candidates; return the cache slots of the beams that go on."""
+    own_RV = logits_RV.float().log_softmax(-1)
+    config, vocab_size = live[0].config, logits_RV.shape[1]
+    histories = [search.row.history + beam.ids for search in live for beam in search.beams]
+    scores_RV = apply_history(own_RV, histories, config)
+    running = torch.tensor([beam.score for search in live for beam in search.beams], device=own_RV.device)
+    scores_RV = scores_RV + running[:, None]
+    slots, first = list[int](), 0
+    for search in live:
+        beams, rows = search.beams, slice(first, first + len(search.beams))
+        count = min(2 * config.num_beams, scores_RV[rows].numel())
+        # As many again as beams, so that enough go on even if every best candidate is an end.
+        values, index = scores_RV[rows].flatten().topk(count)
+        logprobs = own_RV[rows].flatten()[index]
+        ranked = [
+            (at // vocab_size, _grow(beams[at // vocab_size], at % vocab_size, logprob, score))
+            for at, logprob, score in zip(index.tolist(), logprobs.tolist(), values.tolist(), strict=True)
+            if score > -math.inf
+        ]
+        parents = search.advance(ranked)
+        if not search.over:
+            slots += [first + parent for parent in parents]
+        first = rows.stop
+    return slots
+
+
+def _grow(beam: Beam, token: int, logprob: float, score: float) -> Beam:
+    return Beam([*beam.ids, token], [*beam.logprobs, logprob], score)
+
+
+def _reorder(cache: Cache, slots: list[int]) -> Cache:
+    """The cache of the beams that go on; nothing is copied when each is its own parent."""
+    if slots == list(range(cache.keys.shape[1])):
+        return cache
+    return cache.select(torch.tensor(slots, device=cache.keys.device))
