@@ -122,7 +122,7 @@ def test_compiled_packing_keeps_documents_apart(name: str) -> None:
     """The traced graph, forwards and backwards, without the minutes that generating code for it takes."""
     layers = {"num_layers": 1} | ({"num_encoder_layers": 1} if name == "t5" else {})
     model = make_model(name, **layers)
-    batch = collate([make_packed(model.config)], 0)
+    batch = collate([make_packed(model.config)], 0, width=32, context_width=32)
     eager = losses(model, batch)[2]
     compiled = torch.compile(model, backend="aot_eager")
     hidden = compiled(batch.inputs, batch.context)
