@@ -1,0 +1,46 @@
+# Every target does its own set-up in .venv: a fresh clone needs Python ≥ 3.11, make and pip.
+PYTHON ?= python3
+TORCH_INDEX ?=
+MINUTES ?= 6
+TEXT ?=
+OUT ?= runs/demo
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
+# Two test processes with one thread each beat one process with two on small models.
+WORKERS ?= 2
+
+.PHONY: demo test lint bench torture build clean
+
+demo: .venv/base
+	.venv/bin/trivium demo --minutes $(MINUTES) --out "$(OUT)" $(if $(TEXT),--text "$(TEXT)",)
+
+test: .venv/dev
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(WORKERS) --dist loadgroup
+
+lint: .venv/dev
+	.venv/bin/ruff check src tests benchmarks
+	.venv/bin/ruff format --check src tests benchmarks
+	.venv/bin/mypy
+
+bench: .venv/dev
+	for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
+
+torture: .venv/dev
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -m torture -n $(WORKERS) --durations=0
+
+build: .venv/dev
+	rm -rf dist && .venv/bin/python -m build --wheel --no-isolation .
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/base: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -e .
+	touch $@
+
+.venv/dev: .venv/base
+	$(PIP) hatchling -e '.[dev]'
+	touch $@

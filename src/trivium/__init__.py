@@ -1,0 +1,1 @@
+"""trivium: one toolkit for the whole life of a language model."""
