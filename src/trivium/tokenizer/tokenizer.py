@@ -1,0 +1,267 @@
+"""A tokenizer: text to ids and back, saved and loaded as a Hugging Face folder.
+
+The work is done by the `tokenizers` library; this wrapper knows which ids have a role (padding, end, mask,
+sentinels), keeps text from turning into control ids, and decodes streams. Training is in train.py.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+from tokenizers import processors
+
+from trivium.errors import HubError
+
+ROLES = ("pad_token", "bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "mask_token")
+SENTINEL = re.compile(r"<extra_id_(\d+)>")
+# What to call the roles where a folder has tokenizer.json alone.
+CUSTOMARY = {
+    "pad_token": ("<pad>", "[PAD]"),
+    "bos_token": ("<s>", "<|begin_of_text|>"),
+    "eos_token": ("</s>", "<|endoftext|>", "<|end_of_text|>"),
+    "unk_token": ("<unk>", "[UNK]"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+
+
+@dataclass(frozen=True)
+class TokenizerReport:
+    """How a tokenizer does on some text: `bytes_per_token` of UTF-8 and speed on this machine."""
+
+    texts: int
+    bytes: int
+    tokens: int
+    seconds: float
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of UTF-8 text that one token stands for."""
+        return self.bytes / max(self.tokens, 1)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens made per second of wall-clock time."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
+class Tokenizer:
+    """A fast tokenizer with named roles. `settings` is what tokenizer_config.json holds.
+
+    Plain `encode` treats its text as text: a `<pad>` or `[MASK]` typed by a user becomes ordinary tokens, never
+    the control id. `encode_control` is for text of our own that means them.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, settings: dict[str, Any] | None = None) -> None:
+        self.backend = backend
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        self.settings = dict(settings or {})
+        self.special_tokens: dict[str, str] = {}
+        for role in ROLES:
+            text = _text_of(self.settings.get(role))
+            candidates = CUSTOMARY[role] if role not in self.settings else (text,)
+            found = next((each for each in candidates if each and backend.token_to_id(each) is not None), None)
+            if found is not None:
+                self.special_tokens[role] = found
+        added = {token.content: number for number, token in backend.get_added_tokens_decoder().items()}
+        numbered = {int(match[1]): added[text] for text in added if (match := SENTINEL.fullmatch(text))}
+        self.sentinel_ids = [numbered[index] for index in sorted(numbered)]
+        self.control_ids = frozenset(
+            number for number, token in backend.get_added_tokens_decoder().items() if token.special
+        )
+
+    @property
+    def kind(self) -> str:
+        """`bpe`, `wordpiece`, `unigram` or `other`."""
+        name = type(self.backend.model).__name__.lower()
+        return name if name in ("bpe", "wordpiece", "unigram") else "other"
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the special ones included."""
+        return int(self.backend.get_vocab_size(with_added_tokens=True))
+
+    def _role_id(self, role: str) -> int | None:
+        text = self.special_tokens.get(role)
+        return None if text is None else self.backend.token_to_id(text)
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of the padding token, if there is one; likewise below."""
+        return self._role_id("pad_token")
+
+    @property
+    def bos_id(self) -> int | None:
+        """Id that begins a text."""
+        return self._role_id("bos_token")
+
+    @property
+    def eos_id(self) -> int | None:
+        """Id that ends a text."""
+        return self._role_id("eos_token")
+
+    @property
+    def unk_id(self) -> int | None:
+        """Id of what the vocabulary cannot spell."""
+        return self._role_id("unk_token")
+
+    @property
+    def cls_id(self) -> int | None:
+        """Id that BERT puts before a text."""
+        return self._role_id("cls_token")
+
+    @property
+    def sep_id(self) -> int | None:
+        """Id that BERT puts after a text."""
+        return self._role_id("sep_token")
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of the gap that an encoder fills."""
+        return self._role_id("mask_token")
+
+    def encode(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Ids of one text; `add_special` adds what the model type expects around it, such as [CLS] and [SEP]."""
+        return self.encode_batch([text], add_special=add_special)[0]
+
+    def encode_batch(self, texts: Sequence[str], *, add_special: bool = False) -> list[list[int]]:
+        """Ids of many texts, in parallel over the machine's cores."""
+        self.backend.encode_special_tokens = True
+        found = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special)
+        return [encoding.ids for encoding in found]
+
+    def encode_control(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Ids of a text in which special tokens, written out, mean themselves: `"The [MASK] of the list."`."""
+        self.backend.encode_special_tokens = False
+        return list(self.backend.encode(text, add_special_tokens=add_special).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of ids; special tokens are left out unless asked for."""
+        return str(self.backend.decode(list(ids), skip_special_tokens=skip_special))
+
+    def token_text(self, token_id: int) -> str:
+        """One id as readable text, with the space before it if it has one."""
+        text = self.decode([token_id], skip_special=False)
+        stored = self.backend.id_to_token(token_id) or ""
+        return f" {text}" if stored.startswith("▁") and not text.startswith(" ") else text
+
+    def word_starts(self) -> np.ndarray:
+        """For each id, whether it begins a word, `(vocab_size,)` bool: what whole-word masking groups by.
+
+        Taken from how fast tokenizers mark words: `##` inside (WordPiece), `Ġ` or `▁` before (byte-level BPE,
+        SentencePiece); anything that is no letter or digit, and each Chinese character, is a word of its own.
+        """
+        starts = np.ones(self.vocab_size, dtype=bool)
+        stored = self.backend.get_vocab(with_added_tokens=True)
+        marked = any(text.startswith(("Ġ", "▁")) for text in stored)
+        for text, index in stored.items():
+            if index in self.control_ids:
+                continue
+            if text.startswith("##"):
+                starts[index] = False
+            elif marked and not text.startswith(("Ġ", "▁", "Ċ")):
+                readable = self.backend.decode([index], skip_special_tokens=False)
+                starts[index] = not readable[:1].isalnum() or readable[:1] >= "\u2e80"
+        return starts
+
+    def dress_for(self, family: Literal["encoder", "decoder", "encoder_decoder"]) -> "Tokenizer":
+        """A copy that puts round a text what this family's models expect when special tokens are asked for.
+
+        `[CLS] … [SEP]` for an encoder, `… </s>` for an encoder–decoder, nothing for a decoder, which continues.
+        """
+        copy = Tokenizer(tokenizers.Tokenizer.from_str(self.backend.to_str()), self.settings)
+        single, pair = {
+            "encoder": ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
+            "decoder": ("$A", "$A $B:1"),
+            "encoder_decoder": ("$A </s>", "$A </s> $B:1 </s>:1"),
+        }[family]
+        used = [(text, self.backend.token_to_id(text)) for text in ("[CLS]", "[SEP]", "</s>")]
+        copy.backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
+        return copy
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer opens too."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backend.encode_special_tokens = False
+        self.backend.save(str(folder / "tokenizer.json"))
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": 1_000_000,
+            **self.settings,
+            **self.special_tokens,
+        }
+        text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
+        (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tokenizer":
+        """Open a folder's tokenizer.json; raises `HubError` when it is missing or broken."""
+        folder = Path(folder)
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise HubError(f"{folder} has no tokenizer.json; expected a folder that a fast tokenizer was saved to")
+        try:
+            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            settings: dict[str, Any] = {}
+            for name in ("special_tokens_map.json", "tokenizer_config.json"):
+                if (folder / name).is_file():
+                    settings |= json.loads((folder / name).read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise HubError(f"{folder}'s tokenizer cannot be read ({error}); save or download it again") from None
+        return cls(backend, settings)
+
+    def measure(self, texts: Iterable[str]) -> TokenizerReport:
+        """Encode some texts and report bytes per token and tokens per second."""
+        texts = list(texts)
+        start = time.perf_counter()
+        tokens = sum(len(ids) for ids in self.encode_batch(texts))
+        seconds = time.perf_counter() - start
+        return TokenizerReport(len(texts), sum(len(text.encode()) for text in texts), tokens, seconds)
+
+
+class DecodeStream:
+    """Turns ids into text as they come; the pieces joined equal the full decode.
+
+    Keeps back what may still change: a character whose bytes are not all there yet, and the last few ids that
+    the decoder needs to know whether a space comes before the next.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._start = 0  # ids before this are settled and no longer needed as left context
+        self._shown = 0  # ids before this have been given out
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain once this id is known; often empty inside a character."""
+        self._ids.append(token_id)
+        before = self._tokenizer.decode(self._ids[self._start : self._shown])
+        now = self._tokenizer.decode(self._ids[self._start :])
+        if len(now) <= len(before) or now.endswith("\ufffd"):
+            return ""
+        self._start, self._shown = self._shown, len(self._ids)
+        return now[len(before) :]
+
+    def flush(self) -> str:
+        """What was kept back, at the end of the ids."""
+        before = self._tokenizer.decode(self._ids[self._start : self._shown])
+        now = self._tokenizer.decode(self._ids[self._start :])
+        self._start = self._shown = len(self._ids)
+        return now[len(before) :]
+
+
+def _text_of(token: Any) -> str | None:
+    """A special token as the two spellings of config files: a string, or a mapping with `content`."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
