@@ -46,7 +46,7 @@ class Search:
     over: bool = False
 
     def advance(self, ranked: list[tuple[int, Beam]]) -> list[int]:
-        """Take the step's candidates with their parents, best first; return the parents of the beams that go on."""
+        """Take candidates with their parents, best first; return the parents of the beams that go on."""
         width, going, ended = self.config.num_beams, list[tuple[int, Beam]](), list[Beam]()
         for rank, (parent, beam) in enumerate(ranked):
             length = len(beam.ids)

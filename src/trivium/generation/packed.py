@@ -85,9 +85,9 @@ class PackedHead(nn.Module):
 def prepare_decoding(model: Transformer, rows: int, *, new_tokens: int = 64) -> Transformer:
     """The model in evaluation mode with fast linear maps for decoding `rows` sequences at once.
 
-    Shares all parameters with `model`, which stays as it is; for several rows the decoder's weights are copied once
-    (as much memory again, about the time of eight steps), unless too few `new_tokens` will be written to earn that.
-    Prepare once and pass the result to `generate` to write again and again; the copies don't follow later training.
+    Shares all parameters with `model`, which stays as it is; for several rows the decoder's weights are copied
+    once (as much memory again, about the time of eight steps), unless too few `new_tokens` will be written to earn
+    that. Pass the result to `generate` to write again and again; the copies don't follow later training.
     """
     prepared = _clone(model)
     if isinstance(model.head, PackedHead) or prepared.decoder is None:
@@ -106,11 +106,9 @@ def prepare_decoding(model: Transformer, rows: int, *, new_tokens: int = 64) -> 
 
 
 def _clone(module: Module) -> Module:
-    """Another tree of modules over the same parameters, so that children can be exchanged and nothing is copied."""
+    """Another tree of modules over the same parameters: children can be exchanged, nothing is copied."""
     clone = copy.copy(module)
-    clone._modules = {
-        name: None if child is None else _clone(child) for name, child in module._modules.items()
-    }
+    clone._modules = {name: None if child is None else _clone(child) for name, child in module._modules.items()}
     clone.training = False
     return clone
 

@@ -156,13 +156,11 @@ def restrict(logits_BV: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def draw(logits_BN: Tensor, uniforms_B: Tensor) -> Tensor:
-    """One index per row, `(B,)`, from softmax(logits), by inverting the cumulative distribution at `uniforms_B`."""
+    """One index per row, `(B,)`, from softmax(logits): its cumulative distribution inverted at `uniforms_B`."""
     cumulative_BN = logits_BN.double().softmax(-1).cumsum(-1)
     # The sum ends near 1, not at it: a uniform is scaled to it and kept below, or the last step could be missed.
     total_B1 = cumulative_BN[:, -1:]
-    point_B1 = torch.minimum(
-        uniforms_B.double()[:, None] * total_B1, total_B1.nextafter(total_B1.new_zeros(()))
-    )
+    point_B1 = torch.minimum(uniforms_B.double()[:, None] * total_B1, total_B1.nextafter(total_B1.new_zeros(())))
     return torch.searchsorted(cumulative_BN, point_B1, right=True)[:, 0]
 
 
@@ -176,9 +174,7 @@ def choose(
     logits_BV = apply_history(logits_BV, histories, config)
     if not config.do_sample:
         return logits_BV.argmax(-1)
-    uniforms_B = torch.cat(
-        [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
-    )
+    uniforms_B = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators])
     uniforms_B = uniforms_B.to(logits_BV.device)
     if not config.top_k:
         return draw(restrict(logits_BV, config), uniforms_B)
