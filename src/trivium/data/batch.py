@@ -105,9 +105,7 @@ def collate(examples: Sequence[Example], pad_id: int, *, width: int = 0, context
     with_context = {example.context_ids is not None for example in examples}
     if len(with_context) != 1:
         found = "no examples" if not examples else "examples with and without a context"
-        raise ConfigError(
-            f"{found} in one batch; expected one or more of one kind; use one objective per batch"
-        )
+        raise ConfigError(f"{found} in one batch; expected one or more of one kind; use one objective per batch")
     ids = [example.input_ids for example in examples]
     width = _widen(ids, width)
     contexts = [example.context_ids for example in examples if example.context_ids is not None]

@@ -51,9 +51,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         for name in ("mask_rate", "noise_density"):
             if not 0.0 < getattr(self, name) < 1.0:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}; expected a rate between 0 and 1; change it"
-                )
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a rate between 0 and 1; change it")
         if self.mean_span < 1.0:
             raise ConfigError(f"mean_span is {self.mean_span}; expected at least 1 token; raise it")
         if min(self.mask_replace, self.mask_random) < 0 or self.mask_replace + self.mask_random > 1:
@@ -108,7 +106,7 @@ class Vocabulary:
             pad_id=ids["pad_id"] if ids["pad_id"] >= 0 else end_id,
             end_id=end_id,
             ordinary=ordinary,
-            word_starts=np.asarray(tokenizer.word_starts(range(tokenizer.vocab_size)), dtype=bool),
+            word_starts=tokenizer.word_starts(),
             mask_id=ids["mask_id"],
             cls_id=ids["cls_id"],
             sep_id=ids["sep_id"],
@@ -209,9 +207,7 @@ def masked(
     keep = ids != vocabulary.end_id
     lengths = _runs(segments[keep])
     edge = np.ones((len(lengths), 1), dtype=np.int64)
-    targets, segments = _frame(
-        ids[keep], lengths, before=edge * vocabulary.cls_id, after=edge * vocabulary.sep_id
-    )
+    targets, segments = _frame(ids[keep], lengths, before=edge * vocabulary.cls_id, after=edge * vocabulary.sep_id)
     candidates = np.flatnonzero(vocabulary.ordinary[targets])
     number = min(max(round(config.mask_rate * len(candidates)), 1), len(candidates))
     if config.whole_word:
@@ -227,9 +223,7 @@ def masked(
     return Example(inputs, segments, targets, weights)
 
 
-def _choose_words(
-    ids: Ints, candidates: Ints, number: int, *, vocabulary: Vocabulary, rng: Generator
-) -> Ints:
+def _choose_words(ids: Ints, candidates: Ints, number: int, *, vocabulary: Vocabulary, rng: Generator) -> Ints:
     """Positions of whole words, `number` tokens or as few less as random order allows; at least one word."""
     ordinary = vocabulary.ordinary[ids]
     starts = vocabulary.word_starts[ids] | ~ordinary

@@ -50,7 +50,9 @@ class SplitLinear(nn.Module):
         size = x.shape[-1]
         if x.numel() != size:
             return F.linear(x, self.weight, self.bias)
-        out = torch.bmm(self.parts, x.reshape(1, size, 1).expand(self.threads, size, 1))
+        # Seen as a transposed row: as a plain column MKL takes a path that is five times slower.
+        column = x.reshape(1, 1, size).expand(self.threads, 1, size).transpose(1, 2)
+        out = torch.bmm(self.parts, column)
         out = out.view(*x.shape[:-1], -1)
         return out if self.bias is None else out + self.bias
 

@@ -33,9 +33,7 @@ def load(name_or_folder: str | Path) -> tuple[Transformer, "Tokenizer"]:
     return load_model(folder), load_tokenizer(folder)
 
 
-def load_model(
-    name_or_folder: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = None
-) -> Transformer:
+def load_model(name_or_folder: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = None) -> Transformer:
     """The model of a Hugging Face folder or hub name, in evaluation mode.
 
     Weights are float32 unless `dtype` says otherwise (“stored”: as they lie in the file) and stay mapped from disk
@@ -143,9 +141,7 @@ model = {opener}.from_pretrained(folder)
 
 
 def _generation(config: ModelConfig) -> dict[str, Any]:
-    ids = {
-        f"{role}_token_id": getattr(config, f"{role}_id") for role in ("bos", "eos", "pad", "decoder_start")
-    }
+    ids = {f"{role}_token_id": getattr(config, f"{role}_id") for role in ("bos", "eos", "pad", "decoder_start")}
     return {name: value for name, value in ids.items() if value is not None}
 
 

@@ -37,9 +37,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
         return _read_shards(path)
     pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
     found = f"only {pickled[0]}, a pickle that could run code" if pickled else "no weights"
-    advice = (
-        "get the safetensors version, or convert it where you trust it, with transformers' save_pretrained"
-    )
+    advice = "get the safetensors version, or convert it where you trust it, with transformers' save_pretrained"
     raise HubError(f"{path} has {found}; expected {WEIGHTS} or {INDEX}; {advice}")
 
 
@@ -91,9 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError("larger than 64 MiB")
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise HubError(
-            f"{path} is not readable ({error}); expected a JSON file; get the folder again"
-        ) from error
+        raise HubError(f"{path} is not readable ({error}); expected a JSON file; get the folder again") from error
     if not isinstance(found, dict):
         raise HubError(f"{path} holds a {type(found).__name__}; expected a JSON object; get the folder again")
     return found
@@ -138,9 +134,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
         promised = {name for name, home in index.items() if home == file}
         if shard.keys() != promised:
             odd = listing(sorted(shard.keys() ^ promised))
-            raise HubError(
-                f"{path} and {INDEX} disagree about {odd}; expected the same; get the folder again"
-            )
+            raise HubError(f"{path} and {INDEX} disagree about {odd}; expected the same; get the folder again")
         tensors.update(shard)
     return tensors
 

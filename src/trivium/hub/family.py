@@ -102,9 +102,7 @@ def row_of(settings: Settings) -> Row:
     model_type = settings.get("model_type")
     if not isinstance(model_type, str) or model_type not in TABLE:
         known = ", ".join(TABLE)
-        raise HubError(
-            f"config.json has model_type {model_type!r}; expected one of {known}; use another model"
-        )
+        raise HubError(f"config.json has model_type {model_type!r}; expected one of {known}; use another model")
     return TABLE[model_type]
 
 

@@ -144,9 +144,7 @@ def _rules(text: str, *, prefix: str = "") -> tuple[Rule, ...]:
         modules = [first, *(first.rpartition(".")[0] + "." + other for other in others)]
         for kind in ("weight", "bias"):
             name = (prefix + theirs).replace("@", "{layer}") + f".{kind}"
-            rules.append(
-                Rule(name, tuple(f"{module}.{kind}" for module in modules), transpose=bool(transpose))
-            )
+            rules.append(Rule(name, tuple(f"{module}.{kind}" for module in modules), transpose=bool(transpose)))
     return tuple(rules)
 
 

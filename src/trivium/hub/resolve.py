@@ -25,9 +25,7 @@ def resolve_folder(name_or_folder: str | Path) -> Path:
     name = str(name_or_folder)
     match = _NAME.fullmatch(name)
     if match is None or name.startswith(".") or isinstance(name_or_folder, Path):
-        raise HubError(
-            f"{name} is no folder; expected a model folder or a hub name like org/name; check the path"
-        )
+        raise HubError(f"{name} is no folder; expected a model folder or a hub name like org/name; check the path")
     return _download(match["repo"], match["revision"])
 
 
@@ -37,9 +35,7 @@ def _download(repo: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(repo, revision=revision, allow_patterns=_FILES, ignore_patterns=["*/*"])
-        )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES, ignore_patterns=["*/*"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise HubError(

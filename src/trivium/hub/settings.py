@@ -83,9 +83,7 @@ def read_rope(known: Settings) -> dict[str, Any]:
     plain = partial in (None, 1) and not odd and rope.get("truncate") is not False
     if kind not in ("default", *_ROPE_KEYS) or not plain:
         expected = f"{', '.join(('default', *_ROPE_KEYS))} over the whole head"
-        raise HubError(
-            f"config.json asks for rotary positions {rope!r}; expected {expected}; use another model"
-        )
+        raise HubError(f"config.json asks for rotary positions {rope!r}; expected {expected}; use another model")
     theta = typed(rope, "rope_theta", "number", known.get("rope_theta", 10_000.0))
     if kind == "default":
         return {"rope_theta": theta, "rope_scaling": None}

@@ -68,12 +68,8 @@ def attend(
         # Padding rows see nothing; the kernels answer NaN there on some builds, so they see everything instead:
         # nobody reads a padding row, and it must only stay finite.
         lonely = ~mask.visible.any(-1, keepdim=True)
-        return F.scaled_dot_product_attention(
-            q_BHTK, k_BGSK, v_BGSK, attn_mask=mask.visible | lonely, scale=scale
-        )
-    return F.scaled_dot_product_attention(
-        q_BHTK, k_BGSK, v_BGSK, is_causal=mask.kind == "causal", scale=scale
-    )
+        return F.scaled_dot_product_attention(q_BHTK, k_BGSK, v_BGSK, attn_mask=mask.visible | lonely, scale=scale)
+    return F.scaled_dot_product_attention(q_BHTK, k_BGSK, v_BGSK, is_causal=mask.kind == "causal", scale=scale)
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.hidden_size, config.ffn_size, bias=config.bias)
-        self.gate = (
-            nn.Linear(config.hidden_size, config.ffn_size, bias=config.bias) if config.gated_ffn else None
-        )
+        self.gate = nn.Linear(config.hidden_size, config.ffn_size, bias=config.bias) if config.gated_ffn else None
         self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=config.bias)
         self.activation = ACTIVATIONS[config.activation]
 
@@ -87,9 +85,7 @@ class Embedding(nn.Module):
         self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         learned = config.position == "learned"
         self.positions = nn.Embedding(config.max_positions, config.hidden_size) if learned else None
-        self.token_types = (
-            nn.Embedding(config.token_types, config.hidden_size) if config.token_types else None
-        )
+        self.token_types = nn.Embedding(config.token_types, config.hidden_size) if config.token_types else None
         self.norm = make_norm(config) if config.embedding_norm else None
 
     def forward(self, side: Side, types_BT: Tensor | None = None) -> Tensor:

@@ -124,9 +124,7 @@ class Stack(nn.Module):
         keys_S = torch.arange(cache.filled + steps, device=device)
         ends_B = cache.lengths + (side.segments != 0).sum(1)
         key_segments = (keys_S < ends_B[:, None]).long()
-        mask = Mask(
-            side.segments, key_segments, side.positions, keys_S[None], self.causal, self.config.window
-        )
+        mask = Mask(side.segments, key_segments, side.positions, keys_S[None], self.causal, self.config.window)
         return mask, keys_S
 
     def _bias(self, side: Side, cache: Cache | None, keys_S: Tensor) -> Tensor:

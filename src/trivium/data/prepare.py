@@ -1,0 +1,224 @@
+"""Raw text to a folder that training reads: split, tokenizer, shards, manifest. Streams; memory stays flat.
+
+The input is read four times: to size the sources, to choose what is held out, to train the tokenizer on the rest,
+and to encode. Everything is written into a temporary folder that takes its name when it is whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from trivium.data.corpus import python_documents
+from trivium.data.shards import ShardWriter, hash_file, read_manifest
+from trivium.data.source import Document, Quarantine, list_files, read_documents
+from trivium.data.split import HeldOut, hash_letters, hold_out
+from trivium.errors import DataError
+from trivium.tokenizer import Tokenizer, train_tokenizer
+
+Source = Path | Sequence[Path] | Literal["python"]
+BATCH_DOCUMENTS = 256
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer to train, or `folder` to take one that exists."""
+
+    kind: Literal["bpe", "wordpiece", "unigram"] = "bpe"
+    vocab_size: int = 4096
+    num_sentinels: int = 64
+    folder: str = ""
+
+
+def prepare(
+    source: Source,
+    out: str | Path,
+    *,
+    tokenizer: TokenizerConfig | None = None,
+    valid_fraction: float = 0.05,
+    seed: int = 0,
+    limit_files: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Prepare files, folders, or `"python"` (the documentation of this installation) into the folder `out`.
+
+    A folder already prepared from the same input with the same settings is returned at once. Bad records are
+    counted in manifest.json and kept in quarantine.jsonl. Raises `DataError` for missing or empty input.
+    """
+    out, tokenizer = Path(out), tokenizer or TokenizerConfig()
+    say = progress or (lambda _: None)
+    key = _fingerprint(source, (tokenizer, valid_fraction, seed, limit_files))
+    if (out / "manifest.json").is_file() and read_manifest(out).get("input") == key:
+        return out
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        manifest = _fill(unfinished, source, tokenizer, (valid_fraction, seed, limit_files), say)
+        manifest = {"schema": 1, "input": key, "seed": seed, **manifest}
+        (unfinished / "manifest.json").write_text(
+            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8"
+        )
+        shutil.rmtree(out, ignore_errors=True)
+        unfinished.replace(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return out
+
+
+def _fill(
+    folder: Path,
+    source: Source,
+    config: TokenizerConfig,
+    split: tuple[float, int, int | None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    fraction, seed, limit = split
+
+    def documents(quarantine: Quarantine | None = None) -> Iterator[Document]:
+        if source == "python":
+            return python_documents(limit_files=limit)
+        return read_documents(source, quarantine=quarantine)
+
+    say("reading")
+    quarantine = Quarantine(folder / "quarantine.jsonl")
+    sizes: dict[str, int] = {}
+    for document in documents(quarantine):
+        sizes[document.source] = sizes.get(document.source, 0) + len(document.text.encode("utf-8", "replace"))
+    if not sizes:
+        reasons = (
+            ", ".join(f"{count} × {reason}" for reason, count in quarantine.counts.items()) or "nothing was there"
+        )
+        raise DataError(f"no usable document in the input ({reasons}); expected text; look at the files")
+    held = hold_out(documents(), sizes, fraction=fraction, seed=seed)
+    say("training the tokenizer")
+    chooser = _Chooser(held)
+    texts = (document.text for document in chooser.choose(documents()))
+    if config.folder:
+        tokenizer = Tokenizer.load(config.folder)
+        for _ in texts:
+            pass
+    else:
+        size, sentinels, kind = config.vocab_size, config.num_sentinels, config.kind
+        tokenizer = train_tokenizer(texts, kind=kind, vocab_size=size, num_sentinels=sentinels, seed=seed)
+    tokenizer.save(folder / "tokenizer")
+    say("encoding")
+    train = chooser.repeat(documents())
+    parts = {"train": _write_part(folder, "train", train, tokenizer, sizes)}
+    parts["valid"] = _write_part(folder, "valid", held.documents or [], tokenizer, sizes)
+    with (folder / "valid.jsonl").open("w", encoding="utf-8") as out:
+        for document in held.documents:
+            out.write(json.dumps({"text": document.text, "source": document.source}, ensure_ascii=False) + "\n")
+    names = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)} for path in names
+    }
+    return {
+        "parts": parts,
+        "sources": dict(sorted(sizes.items(), key=lambda item: -item[1])[:1000]),
+        "held_out_sources": sorted({document.source for document in held.documents})[:1000],
+        "duplicates": chooser.duplicates,
+        "near_duplicates_of_held_out": chooser.near,
+        "quarantined": dict(quarantine.counts),
+        "files": files,
+        "fingerprint": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+    }
+
+
+class _Chooser:
+    """Decides once which documents train, and repeats the decision: one byte and one hash a document."""
+
+    def __init__(self, held: HeldOut) -> None:
+        self.held, self.kept = held, bytearray()
+        self.duplicates, self.near = 0, 0
+
+    def choose(self, documents: Iterable[Document]) -> Iterator[Document]:
+        seen: set[int] = set()
+        held_places = {
+            (document.source, document.line, hash_letters(document.text)) for document in self.held.documents
+        }
+        for document in documents:
+            letters = hash_letters(document.text)
+            own = (document.source, document.line, letters) in held_places
+            near = not own and self.held.resembles(document.text)
+            repeated = letters in seen
+            seen.add(letters)
+            self.near += near
+            self.duplicates += repeated and not near and not own
+            keep = not (own or near or repeated)
+            self.kept.append(keep)
+            if keep:
+                yield document
+
+    def repeat(self, documents: Iterable[Document]) -> Iterator[Document]:
+        for keep, document in zip(self.kept, documents, strict=True):
+            if keep:
+                yield document
+
+
+def _write_part(
+    folder: Path, part: str, documents: Iterable[Document], tokenizer: Tokenizer, sizes: dict[str, int]
+) -> dict[str, Any]:
+    end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
+    if end_id is None:
+        raise DataError(
+            "the tokenizer has no token that ends a text; expected an eos or sep token; choose another"
+        )
+    writer = ShardWriter(folder, part, vocab_size=tokenizer.vocab_size, end_id=end_id)
+    waiting = iter(documents)
+    while batch := [document.text for document in islice(waiting, BATCH_DOCUMENTS)]:
+        writer.write(tokenizer.encode_batch(batch), batch)
+    if part == "train" and writer.documents == 0:
+        raise DataError(
+            f"nothing is left to train on beside the held-out text ({sum(sizes.values())} bytes in all); "
+            "expected at least two different documents; add text"
+        )
+    return writer.close()
+
+
+def _fingerprint(source: Source, settings: tuple[object, ...]) -> str:
+    """What the result depends on: settings, and each input file's path, size and time of change."""
+    if source == "python":
+        import sys
+
+        from trivium.data.corpus import list_sources
+
+        inputs: object = (sys.version, [(name, path.stat().st_size) for name, path in list_sources()])
+    else:
+        files = [file for path in ([source] if isinstance(source, Path) else source) for file in list_files(path)]
+        inputs = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr((inputs, settings)).encode()).hexdigest()
+
+
+def inspect_data(path: str | Path) -> dict[str, Any]:
+    """What `trivium data inspect` shows: a prepared folder's manifest in short, or what raw text holds."""
+    path = Path(path)
+    if (path / "manifest.json").is_file():
+        manifest = read_manifest(path)
+        shown = ("parts", "sources", "duplicates", "near_duplicates_of_held_out", "quarantined", "fingerprint")
+        return {"form": "prepared", **{name: manifest[name] for name in shown}}
+    quarantine = Quarantine()
+    lengths: list[int] = []
+    examples: list[str] = []
+    for document in read_documents(path, quarantine=quarantine):
+        lengths.append(len(document.text))
+        if len(examples) < 3:
+            examples.append(document.text[:300])
+    ordered = sorted(lengths)
+    middle = (
+        {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]} if ordered else {}
+    )
+    return {
+        "form": "text",
+        "files": len(list_files(path)),
+        "documents": len(lengths),
+        "characters": sum(lengths),
+        "document_characters": middle,
+        "quarantined": dict(quarantine.counts),
+        "examples": examples,
+    }
