@@ -1,15 +1,17 @@
 """Files of the world to documents: txt, md, rst, jsonl (.gz, .zst), csv, parquet, and folders of them.
 
 Streams: memory stays flat whatever a file's size. A bad record is counted, put in quarantine with file, line and
-reason, and never stops the run. Does not judge or change text beyond decoding it.
+reason, and never stops the run. Changes no word: line ends become `\\n`, control characters go.
 """
 
+import codecs
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -20,7 +22,11 @@ from trivium.errors import DataError
 PLAIN = (".txt", ".md", ".rst", ".text")
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 DOCUMENT_CHARACTERS = 16_384  # plain text is cut at the blank line after this many
-LINE_CHARACTERS = 1_000_000  # a longer line is cut: it would not fit in memory
+LINE_BYTES = 1_000_000  # a longer line of plain text is cut: it would not fit in memory
+RECORD_BYTES = 16_000_000  # a longer record of a table is not read
+QUARANTINED_LINES = 1_000  # written out for each reason; the rest is only counted: a disk image must not fill a disk
+CONTROLS = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
+SURROGATES = re.compile("[\ud800-\udfff]")
 FIELDS = ("text", "content", "document", "body")
 
 
@@ -43,10 +49,10 @@ class Quarantine:
     def put(self, file: Path, line: int, reason: str, record: str = "") -> None:
         """Count a record that cannot be used; its first 200 characters are kept."""
         self.counts[reason] += 1
-        if self.path is not None:
+        if self.path is not None and self.counts[reason] <= QUARANTINED_LINES:
             entry = {"file": str(file), "line": line, "reason": reason, "record": record[:200]}
             with self.path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                out.write(json.dumps(entry) + "\n")  # in ASCII: a record may hold what UTF-8 cannot
 
     @property
     def total(self) -> int:
@@ -63,9 +69,7 @@ def list_files(path: Path) -> list[Path]:
             raise DataError(f"{path} is no text file known here; expected {', '.join(PLAIN + TABLES)}; convert it")
         return [path]
     inside = (each for each in path.rglob("*") if each.is_file() and _kind(each))
-    files = sorted(
-        each for each in inside if not any(part.startswith(".") for part in each.relative_to(path).parts)
-    )
+    files = sorted(each for each in inside if not any(part.startswith(".") for part in each.relative_to(path).parts))
     if not files:
         raise DataError(f"{path} holds no text; expected {', '.join(PLAIN + TABLES)} files; add some")
     return files
@@ -91,8 +95,8 @@ def read_documents(
                 elif kind in ("jsonl", "ndjson", "json"):
                     yield from _read_jsonl(file, quarantine, text_field)
                 else:
-                    yield from _read_plain(file, quarantine)
-            except (OSError, EOFError, zlib.error, csv.Error) as error:
+                    yield from _cut(_lines(file, quarantine, LINE_BYTES), file)
+            except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
                 quarantine.put(file, 0, f"the rest of the file cannot be read: {type(error).__name__}", str(error))
 
 
@@ -115,49 +119,74 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _encoding(start: bytes) -> str:
+def clean_text(text: str) -> str:
+    """The text with `\\n` at the end of lines, without control characters and outer blank lines."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").replace("\x85", "\n")
+    return CONTROLS.sub("", text).strip("\n")
+
+
+def _chunks(raw: IO[bytes]) -> Iterator[bytes]:
+    """The file as UTF-8 without a mark at its beginning; UTF-16 is known by its mark alone."""
+    start = raw.read(1 << 18)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    return "utf-8-sig" if start.startswith(b"\xef\xbb\xbf") else "utf-8"
+        # What is no UTF-16 stays no UTF-8, and the line that holds it goes to quarantine.
+        decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+        while start:
+            yield decoder.decode(start).encode("utf-8", "surrogatepass")
+            start = raw.read(1 << 18)
+        yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
+        return
+    yield start.removeprefix(b"\xef\xbb\xbf")
+    while chunk := raw.read(1 << 18):
+        yield chunk
 
 
-def _lines(path: Path, quarantine: Quarantine) -> Iterator[tuple[int, str]]:
-    """Numbered lines of at most `LINE_CHARACTERS`, decoded; a line that cannot be is put in quarantine."""
-    with _open(path) as raw:
-        encoding = _encoding(raw.peek(4)[:4] if hasattr(raw, "peek") else b"")
-        if encoding == "utf-16":
-            import io
-
-            yield from enumerate(io.TextIOWrapper(raw, encoding="utf-16", errors="replace"), start=1)
-            return
-        number = 0
-        while line := raw.readline(LINE_CHARACTERS):
+def _raw_lines(chunks: Iterator[bytes], longest: int) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines; one that is too long comes in several pieces of one number, cut between characters."""
+    number, held = 1, b""
+    for chunk in chunks:
+        *whole, held = (held + chunk).split(b"\n")
+        for line in whole:
+            yield number, line + b"\n"
             number += 1
+        if len(held) >= longest:
+            cut = len(held)
+            while cut > len(held) - 3 and held[cut - 1] & 0xC0 == 0x80:
+                cut -= 1
+            cut -= held[cut - 1] >= 0xC0
+            yield number, held[:cut]
+            held = held[cut:]
+    if held:
+        yield number, held
+
+
+def _lines(path: Path, quarantine: Quarantine, longest: int = RECORD_BYTES) -> Iterator[tuple[int, str]]:
+    """Numbered lines, or pieces of them, decoded; one that cannot be is put in quarantine."""
+    with _open(path) as raw:
+        for number, line in _raw_lines(_chunks(raw), longest):
             try:
-                text = line.decode(encoding if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                cut = len(line) >= LINE_CHARACTERS and error.start >= len(line) - 3
-                if not cut:
-                    quarantine.put(path, number, "not UTF-8", line.decode("utf-8", "replace"))
-                    continue
-                text = line[: error.start].decode("utf-8")  # the cut fell inside a character
+                text = line.decode()
+            except UnicodeDecodeError:
+                quarantine.put(path, number, "not UTF-8", line[:800].decode("utf-8", "replace"))
+                continue
             if "\x00" in text:
                 quarantine.put(path, number, "NUL character", text)
                 continue
             yield number, text
 
 
-def _read_plain(path: Path, quarantine: Quarantine) -> Iterator[Document]:
-    """Whole files where they are short, else pieces that end at a blank line."""
+def _cut(lines: Iterable[tuple[int, str]], path: Path) -> Iterator[Document]:
+    """One document where the lines are few, else pieces that end at a blank line."""
     held: list[str] = []
-    size, first = 0, 1
-    for number, line in _lines(path, quarantine):
+    size, first = 0, 0
+    for number, line in lines:
+        first = first or number
         held.append(line)
         size += len(line)
         if size >= DOCUMENT_CHARACTERS and (not line.strip() or size >= 8 * DOCUMENT_CHARACTERS):
-            yield Document("".join(held).strip("\r\n"), str(path), first)
-            held, size, first = [], 0, number + 1
-    text = "".join(held).strip("\r\n")
+            yield Document(clean_text("".join(held)), str(path), first)
+            held, size, first = [], 0, 0
+    text = clean_text("".join(held))
     if text.strip():
         yield Document(text, str(path), first)
 
@@ -178,41 +207,55 @@ def _row(record: Any, path: Path, line: int, quarantine: Quarantine, text_field:
         quarantine.put(path, line, f"{name} is a {type(text).__name__}, not text", str(record))
     elif not text.strip():
         quarantine.put(path, line, "empty text")
+    elif "\x00" in text or SURROGATES.search(text):
+        quarantine.put(path, line, "NUL character or half a surrogate pair", text)
     else:
-        yield Document(text, str(path), line)
+        yield from _cut(((line, part) for part in text.splitlines(keepends=True)), path)
 
 
 def _read_jsonl(path: Path, quarantine: Quarantine, text_field: str) -> Iterator[Document]:
+    broken = 0
     for number, line in _lines(path, quarantine):
-        if not line.strip():
+        if not line.strip() or number == broken:  # the other pieces of a record that is too long
             continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            quarantine.put(path, number, "not JSON", line)
+            long = not line.endswith("\n") and len(line.encode()) >= RECORD_BYTES - 4
+            quarantine.put(path, number, "longer than 16 MB" if long else "not JSON", line)
+            broken = number
             continue
         yield from _row(record, path, number, quarantine, text_field)
 
 
 def _read_csv(path: Path, quarantine: Quarantine, text_field: str) -> Iterator[Document]:
-    csv.field_size_limit(LINE_CHARACTERS)
-    delimiter = "\t" if _kind(path) == "tsv" else ","
-    reader = csv.DictReader((line for _, line in _lines(path, quarantine)), delimiter=delimiter)
-    for row in reader:
-        yield from _row(dict(row), path, reader.line_num, quarantine, text_field)
+    csv.field_size_limit(RECORD_BYTES)
+    at = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal at
+        for at, line in _lines(path, quarantine):  # noqa: B007
+            yield line.replace("\r\n", "\n").replace("\r", "\n")
+
+    reader = csv.DictReader(lines(), delimiter="\t" if _kind(path) == "tsv" else ",")
+    while True:
+        try:
+            yield from _row(dict(next(reader)), path, at, quarantine, text_field)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            quarantine.put(path, at, f"not CSV: {error}")
 
 
 def _read_parquet(path: Path, quarantine: Quarantine, text_field: str) -> Iterator[Document]:
     try:
-        import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise DataError(f"reading {path} needs pyarrow; run: pip install 'trivium[data]'") from None
     number = 0
-    try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=512):
+    with pyarrow.parquet.ParquetFile(path) as table:
+        names = [name for name in ([text_field] if text_field else FIELDS) if name in table.schema_arrow.names]
+        for batch in table.iter_batches(batch_size=512, columns=names or None):
             for record in batch.to_pylist():
                 number += 1
                 yield from _row(record, path, number, quarantine, text_field)
-    except pyarrow.ArrowException as error:
-        quarantine.put(path, number, "the rest of the file cannot be read: ArrowException", str(error))

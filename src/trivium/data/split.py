@@ -95,7 +95,7 @@ def hold_out(
 
 
 def _choose_sources(sizes: dict[str, int], target: int, seed: int) -> set[str]:
-    """Whole sources in the order of a keyed hash, none larger than half the target; empty if they do not add up."""
+    """Whole sources in the order of a keyed hash, none above half the target; empty if they do not add up."""
     chosen: set[str] = set()
     total = 0
     for source in sorted(sizes, key=lambda name: _rank(seed, name)):

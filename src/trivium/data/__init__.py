@@ -1,0 +1,1 @@
+"""Text to token rows: reading, cleaning, splitting, packing, objectives. Knows no model and no training."""
