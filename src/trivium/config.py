@@ -56,9 +56,7 @@ def from_dict(cls: type[T], settings: Mapping[str, Any]) -> T:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         problem = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(
-            f"{place or cls.__name__} is {first['input']!r}: {problem}; change that setting"
-        ) from None
+        raise ConfigError(f"{place or cls.__name__} is {first['input']!r}: {problem}; change that setting") from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -65,9 +65,7 @@ class Batch:
                 )
         arrays = [("targets", self.targets, shape), ("weights", self.weights, shape)]
         for name, side, expected in sides:
-            arrays += [
-                (f"{name}.{part}", getattr(side, part), expected) for part in ("ids", "positions", "segments")
-            ]
+            arrays += [(f"{name}.{part}", getattr(side, part), expected) for part in ("ids", "positions", "segments")]
         for name, array, expected in arrays:
             if array.dim() != 2 or array.shape != expected:
                 raise ConfigError(

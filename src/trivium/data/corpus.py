@@ -37,9 +37,7 @@ def python_documents(
     if limit_files is not None:
         files = files[:: max(1, len(files) // limit_files)][:limit_files]
     key = hashlib.sha256(repr([(name, path.stat().st_size) for name, path in files]).encode()).hexdigest()[:16]
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trivium" / f"python-docs-{key}.jsonl"
-    )
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trivium" / f"python-docs-{key}.jsonl"
     if limit_files is None and cache.is_file():
         with cache.open(encoding="utf-8") as lines:
             for line in lines:

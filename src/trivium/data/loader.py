@@ -73,9 +73,7 @@ class Loader:
         if self.objective.name == "masked":
             self.vocabulary.need("mask_id", "cls_id", "sep_id")
             if seq_len < 3:
-                raise ConfigError(
-                    f"seq_len {seq_len} for masked rows; expected at least 3, [CLS] x [SEP]; raise it"
-                )
+                raise ConfigError(f"seq_len {seq_len} for masked rows; expected at least 3, [CLS] x [SEP]; raise it")
             return PackedRows(read, offsets, row_tokens=seq_len - 2, lead=1)
         if self.objective.name == "span_corruption":
             self.vocabulary.need("sentinel_ids")
@@ -122,9 +120,7 @@ class Loader:
 
     def batch_at(self, step: int, micro_step: int = 0) -> Batch:
         """The batch, or one micro-batch of it, that step number `step` (from 0) trains on."""
-        return self._collate(
-            [self._example(row, epoch, self.seed) for epoch, row in self.sample_ids(step, micro_step)]
-        )
+        return self._collate([self._example(row, epoch, self.seed) for epoch, row in self.sample_ids(step, micro_step)])
 
     def valid_batches(self, limit_rows: int | None = None) -> Iterator[Batch]:
         """Every row once (or the first `limit_rows`) in the order of the text, masked alike in every run."""

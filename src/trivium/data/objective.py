@@ -96,9 +96,7 @@ class Vocabulary:
         ids = {role: -1 if (found := getattr(tokenizer, role)) is None else int(found) for role in roles}
         end_id = ids["eos_id"] if ids["eos_id"] >= 0 else ids["sep_id"]
         if end_id < 0:
-            raise ConfigError(
-                "the tokenizer has neither an eos nor a sep token; expected one to end documents; add it"
-            )
+            raise ConfigError("the tokenizer has neither an eos nor a sep token; expected one to end documents; add it")
         ordinary = np.ones(tokenizer.vocab_size, dtype=bool)
         special = [*ids.values(), *tokenizer.sentinel_ids]
         ordinary[[token for token in special if token >= 0]] = False
@@ -188,14 +186,10 @@ def prefix_context(ids: Ints, segments: Ints, *, vocabulary: Vocabulary, rng: Ge
     ends = np.full((len(lengths), 1), vocabulary.end_id)
     context, context_segments = _frame(ids[first], cuts, after=ends)
     numbers = np.arange(1, len(lengths) + 1)
-    return _sequence_to_sequence(
-        context, context_segments, ids[~first], np.repeat(numbers, lengths - cuts), vocabulary
-    )
+    return _sequence_to_sequence(context, context_segments, ids[~first], np.repeat(numbers, lengths - cuts), vocabulary)
 
 
-def masked(
-    ids: Ints, segments: Ints, *, config: ObjectiveConfig, vocabulary: Vocabulary, rng: Generator
-) -> Example:
+def masked(ids: Ints, segments: Ints, *, config: ObjectiveConfig, vocabulary: Vocabulary, rng: Generator) -> Example:
     """Masked language modelling (Devlin et al. 2018, §3.1), drawn anew at every call.
 
     `[CLS]` and `[SEP]` stand round every document piece, since each is a text of its own to the encoder;
@@ -324,9 +318,7 @@ def _sequence_to_sequence(
     return Example(inputs, target_segments, targets, weights, context, context_segments)
 
 
-def _frame(
-    ids: Ints, lengths: Ints, *, before: Ints | None = None, after: Ints | None = None
-) -> tuple[Ints, Ints]:
+def _frame(ids: Ints, lengths: Ints, *, before: Ints | None = None, after: Ints | None = None) -> tuple[Ints, Ints]:
     """Put fixed tokens `(pieces, k)` round each piece; the new ids and their segments, numbered from 1."""
     nothing = np.empty((len(lengths), 0), dtype=np.int64)
     before, after = nothing if before is None else before, nothing if after is None else after

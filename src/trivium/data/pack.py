@@ -38,9 +38,7 @@ class PackedRows:
         if row_tokens < 1:
             raise ConfigError(f"rows of {row_tokens} tokens; expected at least 1; raise seq_len")
         if len(offsets) < 2 or offsets[-1] <= offsets[0]:
-            raise DataError(
-                "the data hold no token; expected at least one document; add text to the training data"
-            )
+            raise DataError("the data hold no token; expected at least one document; add text to the training data")
         self.read, self.offsets = read, offsets
         self.row_tokens, self.overlap, self.lead = row_tokens, overlap, lead
         # Eight bytes a document, only where documents grow; otherwise the given array, mapped or not.

@@ -61,9 +61,7 @@ def prepare(
     try:
         manifest = _fill(unfinished, source, tokenizer, (valid_fraction, seed, limit_files), say)
         manifest = {"schema": 1, "input": key, "seed": seed, **manifest}
-        (unfinished / "manifest.json").write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8"
-        )
+        (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
         shutil.rmtree(out, ignore_errors=True)
         unfinished.replace(out)
     finally:
@@ -91,9 +89,7 @@ def _fill(
     for document in documents(quarantine):
         sizes[document.source] = sizes.get(document.source, 0) + len(document.text.encode("utf-8", "replace"))
     if not sizes:
-        reasons = (
-            ", ".join(f"{count} × {reason}" for reason, count in quarantine.counts.items()) or "nothing was there"
-        )
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in quarantine.counts.items()) or "nothing was there"
         raise DataError(f"no usable document in the input ({reasons}); expected text; look at the files")
     held = hold_out(documents(), sizes, fraction=fraction, seed=seed)
     say("training the tokenizer")
@@ -115,9 +111,7 @@ def _fill(
         for document in held.documents:
             out.write(json.dumps({"text": document.text, "source": document.source}, ensure_ascii=False) + "\n")
     names = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {
-        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)} for path in names
-    }
+    files = {str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)} for path in names}
     return {
         "parts": parts,
         "sources": dict(sorted(sizes.items(), key=lambda item: -item[1])[:1000]),
@@ -166,9 +160,7 @@ def _write_part(
 ) -> dict[str, Any]:
     end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
     if end_id is None:
-        raise DataError(
-            "the tokenizer has no token that ends a text; expected an eos or sep token; choose another"
-        )
+        raise DataError("the tokenizer has no token that ends a text; expected an eos or sep token; choose another")
     writer = ShardWriter(folder, part, vocab_size=tokenizer.vocab_size, end_id=end_id)
     waiting = iter(documents)
     while batch := [document.text for document in islice(waiting, BATCH_DOCUMENTS)]:
@@ -210,9 +202,7 @@ def inspect_data(path: str | Path) -> dict[str, Any]:
         if len(examples) < 3:
             examples.append(document.text[:300])
     ordered = sorted(lengths)
-    middle = (
-        {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]} if ordered else {}
-    )
+    middle = {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]} if ordered else {}
     return {
         "form": "text",
         "files": len(list_files(path)),

@@ -88,9 +88,7 @@ class Shards:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
         if part not in self.manifest["parts"]:
-            raise DataError(
-                f"{folder} has no part {part!r}; expected {', '.join(self.manifest['parts'])}; choose one"
-            )
+            raise DataError(f"{folder} has no part {part!r}; expected {', '.join(self.manifest['parts'])}; choose one")
         entry = self.manifest["parts"][part]
         for name in (*entry["shards"], entry["ends"]):
             self._check(name, verify=verify)
@@ -140,9 +138,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(
-            f"{folder} holds no prepared data; run: trivium data prepare TEXT --out {folder}"
-        ) from None
+        raise DataError(f"{folder} holds no prepared data; run: trivium data prepare TEXT --out {folder}") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != 1:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
         raise DataError(f"{path} has schema {found}; this version reads 1; upgrade trivium or prepare again")

@@ -59,9 +59,7 @@ def decode_step(model: Transformer, cache: Cache, ids_B: Tensor) -> Tensor:
     return torch.as_tensor(model.head(hidden_B1D)[:, 0])
 
 
-def read_prompts(
-    model: Transformer, prompts: Sequence[Sequence[int]], rows: Sequence[Row]
-) -> tuple[Cache, Tensor]:
+def read_prompts(model: Transformer, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> tuple[Cache, Tensor]:
     """`prefill` for rows that begin, with a cache of exactly the size that they can need."""
     device, pad_id = str(model.embedding.tokens.weight.device), model.config.pad_id
     two = model.config.family == "encoder_decoder"

@@ -22,7 +22,8 @@ from trivium.model.transformer import Block, Transformer
 Module = TypeVar("Module", bound=nn.Module)
 
 # Below these sizes the calls cost more than they save (measured: a oneDNN call 25 µs, a plain one 3 µs).
-_SPLIT_FROM, _PACK_FROM = 2**16, 2**18
+_SPLIT_FROM, _SPLIT_ROWS = 2**16, 16
+_PACK_FROM, _PACK_TOKENS = 2**18, 16
 
 
 class PlainLinear(nn.Module):
@@ -38,32 +39,35 @@ class PlainLinear(nn.Module):
 
 
 class SplitLinear(nn.Module):
-    """x Wᵀ + b for one row, the outputs split over the threads by one batched product on the untouched weight."""
+    """x Wᵀ + b with the outputs split over the threads, as one batched product on the untouched weight."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, threads: int) -> None:
         super().__init__()
-        self.parts = weight_OI.detach().view(threads, -1, weight_OI.shape[1])
         self.weight, self.bias, self.threads = weight_OI, bias_O, threads
+        whole = len(weight_OI) // threads * threads
+        self.parts_PIO = weight_OI.detach()[:whole].view(threads, -1, weight_OI.shape[1]).transpose(1, 2)
+        self.rest_OI = weight_OI.detach()[whole:]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(…, in)` to `(…, out)`."""
-        size = x.shape[-1]
-        if x.numel() != size:
+        rows_RI = x.reshape(-1, x.shape[-1])
+        if len(rows_RI) > _SPLIT_ROWS:
             return F.linear(x, self.weight, self.bias)
-        # Seen as a transposed row: as a plain column MKL takes a path that is five times slower.
-        column = x.reshape(1, 1, size).expand(self.threads, 1, size).transpose(1, 2)
-        out = torch.bmm(self.parts, column)
-        out = out.view(*x.shape[:-1], -1)
+        out_PRO = torch.bmm(rows_RI.expand(self.threads, -1, -1), self.parts_PIO)
+        out_RO = out_PRO.transpose(0, 1).flatten(1)
+        if len(self.rest_OI):
+            out_RO = torch.cat([out_RO, F.linear(rows_RI, self.rest_OI)], 1)
+        out = out_RO.view(*x.shape[:-1], -1)
         return out if self.bias is None else out + self.bias
 
 
 class PackedLinear(nn.Module):
     """x Wᵀ + b by oneDNN on a copy of W in its own blocked layout."""
 
-    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, *, pack: bool) -> None:
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None) -> None:
         super().__init__()
         weight_OI = weight_OI.detach()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None) if pack else weight_OI
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
         self.bias = None if bias_O is None else bias_O.detach()
         self.call = torch.ops.mkldnn._linear_pointwise.default
 
@@ -117,10 +121,10 @@ def _clone(module: Module) -> Module:
 
 def _fast_linear(weight_OI: Tensor, bias_O: Tensor | None, rows: int, new_tokens: int) -> nn.Module:
     threads, size = torch.get_num_threads(), weight_OI.numel()
-    if rows == 1 and size >= _SPLIT_FROM and threads > 1 and weight_OI.shape[0] % threads == 0:
+    if rows > 1 and new_tokens > _PACK_TOKENS and size >= _PACK_FROM and _has_onednn(weight_OI):
+        return PackedLinear(weight_OI, bias_O)
+    if threads > 1 and size >= _SPLIT_FROM:
         return SplitLinear(weight_OI, bias_O, threads)
-    if size >= _PACK_FROM and _has_onednn(weight_OI):
-        return PackedLinear(weight_OI, bias_O, pack=rows > 1 and new_tokens > 16)
     return PlainLinear(weight_OI, bias_O)
 
 

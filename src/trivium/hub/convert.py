@@ -41,9 +41,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     raise HubError(f"{path} has {found}; expected {WEIGHTS} or {INDEX}; {advice}")
 
 
-def write_tensors(
-    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
+def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors to one safetensors file, replacing it atomically; equal tensors sharing memory are written twice.
 
     `metadata` is text beside the tensors, by default what transformers asks for. Raises `HubError` when the disk
@@ -74,9 +72,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         os.fsync(folder)
         os.close(folder)
     except (OSError, SafetensorError) as error:
-        raise HubError(
-            f"{path} could not be written ({error}); expected room and permission; free some"
-        ) from error
+        raise HubError(f"{path} could not be written ({error}); expected room and permission; free some") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trivium.errors import ConfigError
+from trivium.model.attention import Attention
 from trivium.model.config import ModelConfig
 from trivium.model.layer import FeedForward
-from trivium.model.transformer import Transformer
+from trivium.model.transformer import Block, Transformer
 
 RESIDUAL_OUTPUTS = ("attention.output.weight", "ffn.down.weight")
 
@@ -135,3 +136,63 @@ def _start_tied(model: Transformer, scores_V: Tensor) -> None:
     answer = ffn.activation(seen) * (seen if ffn.gate is not None else 1.0)
     ffn.down.weight[:, 0] = 0.0
     ffn.down.weight[1, 0] = written / answer
+
+
+@torch.no_grad()
+def set_copy_start(model: Transformer, *, seed: int = 0, nearness: float = 4.0, match: float = 0.56) -> None:
+    """Begin a T5-type encoder–decoder with attention that already looks where text is usually found.
+
+    Heads of both stacks prefer the neighbour before, the one after, or both (relative biases of `nearness`), and
+    cross-attention begins with equal query and key maps, so that a decoder's sentinel finds the encoder's: what
+    Trockman and Kolter (2023) call mimetic initialisation. Training may change all of it.
+    """
+    assert model.encoder is not None and model.decoder is not None
+    assert model.encoder.relative_bias is not None and model.decoder.relative_bias is not None
+    heads, half = model.config.num_heads, model.config.relative_buckets // 2
+    # Bucket n is n steps back; a bidirectional stack keeps n steps ahead at half + n.
+    for table, buckets in (
+        (model.encoder.relative_bias.weight, (1, half + 1, 2, half + 2)),
+        (model.decoder.relative_bias.weight, (1, 2)),
+    ):
+        table.zero_()
+        for number, bucket in enumerate(buckets):
+            table[bucket, number % heads] = nearness
+    generator = torch.Generator(device=model.embedding.tokens.weight.device).manual_seed(seed + 1)
+    for block in model.decoder.layers:
+        cross = cast(Attention, cast(Block, block).cross_attention)
+        cross.query.weight.normal_(0.0, match * model.config.hidden_size**-0.5, generator=generator)
+        if cross.key.weight.shape == cross.query.weight.shape:
+            cross.key.weight.copy_(cross.query.weight)
+
+
+@torch.no_grad()
+def set_neighbour_start(model: Transformer, *, seed: int = 0, sharpness: float = 1.2) -> None:
+    """Begin a BERT-type encoder with heads that look at the neighbours of a token.
+
+    Learned positions say nothing of nearness at first, and a small encoder spends its first thousands of steps on
+    finding that out. Here the first `head_size` dimensions of the stream hold waves of the position, and the heads of
+    every block turn them by −1, +1, −2, +2 … places, so that each query meets the key at that distance (as sinusoids
+    allow, Vaswani et al. 2017, §3.5). Tokens keep the other dimensions. Training may change all of it.
+    """
+    assert model.encoder is not None and model.embedding.positions is not None
+    config, size = model.config, model.config.head_size
+    generator = torch.Generator(device=model.embedding.tokens.weight.device).manual_seed(seed + 2)
+    waves = torch.rand(size // 2, generator=generator).sort().values * torch.pi
+    angle = torch.arange(config.max_positions)[:, None] * waves
+    tokens, positions = model.embedding.tokens.weight, model.embedding.positions.weight
+    width = config.hidden_size
+    tokens.normal_(0.0, (width - size) ** -0.5, generator=generator)
+    tokens[:, :size] = 0.0
+    positions.zero_()
+    positions[:, :size] = torch.cat([angle.cos(), angle.sin()], dim=1) * (2 / size) ** 0.5
+    for block in model.encoder.layers:
+        attention = cast(Attention, cast(Block, block).attention)
+        for head in range(config.num_heads):
+            offset = (head // 2 + 1) * (1 if head % 2 else -1)
+            cosine, sine = torch.diag((waves * offset).cos()), torch.diag((waves * offset).sin())
+            turn = torch.cat([torch.cat([cosine, -sine], 1), torch.cat([sine, cosine], 1)], 0)
+            rows = slice(head * size, (head + 1) * size)
+            for linear, value in ((attention.query, turn), (attention.key, torch.eye(size))):
+                linear.weight[rows] = 0.0
+                linear.weight[rows, :size] = value * sharpness
+        attention.value.weight.normal_(0.0, width**-0.5, generator=generator)

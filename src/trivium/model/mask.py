@@ -65,7 +65,7 @@ class Mask:
         T, S = self.query_segments.shape[1], self.key_segments.shape[1]
         if not bool((self.query_segments == 1).all() & (self.key_segments == 1).all()):
             return "general"
-        if self.window and S > self.window:
+        if self.window and self.window < S:
             return "general"
         if not self.causal:
             return "everything"

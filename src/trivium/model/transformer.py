@@ -118,9 +118,7 @@ class Stack(nn.Module):
         """The visibility rule of this call and the index of each key, `(S,)`."""
         device, steps = side.ids.device, side.ids.shape[1]
         if cache is None:
-            return self_mask(side, causal=self.causal, window=self.config.window), torch.arange(
-                steps, device=device
-            )
+            return self_mask(side, causal=self.causal, window=self.config.window), torch.arange(steps, device=device)
         keys_S = torch.arange(cache.filled + steps, device=device)
         ends_B = cache.lengths + (side.segments != 0).sum(1)
         key_segments = (keys_S < ends_B[:, None]).long()
@@ -157,9 +155,7 @@ class Transformer(nn.Module):
         encoder_layers = config.num_encoder_layers if two else config.num_layers
         self.embedding = Embedding(config)
         self.encoder = Stack(config, encoder_layers, causal=False) if config.family != "decoder" else None
-        self.decoder = (
-            Stack(config, config.num_layers, causal=True, cross=two) if config.family != "encoder" else None
-        )
+        self.decoder = Stack(config, config.num_layers, causal=True, cross=two) if config.family != "encoder" else None
         self.head = LanguageHead(config, self.embedding.tokens)
 
     def forward(self, inputs: Side, context: Side | None = None) -> Tensor:

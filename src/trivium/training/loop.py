@@ -1,0 +1,223 @@
+"""The training loop, in the open: evaluate? save? → batch → micro-steps → clip → step → log.
+
+Each micro-step seeds the generator from (seed, step, micro-step), so dropout needs no stored state, and the order
+of the data is a function of the step: a resumed run takes exactly the steps that the killed one would have taken.
+"""
+
+import hashlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from trivium.data.batch import Batch
+from trivium.data.loader import Loader
+from trivium.errors import CheckpointError
+from trivium.evaluation.likelihood import evaluate_loss
+from trivium.model import Transformer
+from trivium.tokenizer import Tokenizer
+from trivium.training.checkpoint import Counters, TrainState, save_checkpoint
+from trivium.training.loss import sum_cross_entropy
+from trivium.training.monitor import Monitor
+from trivium.training.recipe import BudgetConfig, LossConfig, Recipe
+from trivium.training.schedule import rate_factor
+
+SKIPS_ALLOWED = 10
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGINT: 130}
+Samples = Callable[[Transformer, float], list[str]]
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What the loop needs beside the state: the recipe, the data of both parts, and what a checkpoint records."""
+
+    recipe: Recipe
+    train: Loader
+    valid: Loader
+    bytes_per_token: float
+    tokenizer: Tokenizer
+    fingerprint: dict[str, str]
+    compute_dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+
+@dataclass
+class Interruption:
+    """The exit code that a caught signal asks for, once the step is finished and saved."""
+
+    code: int | None = None
+
+
+def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate: Samples | None = None) -> None:
+    """Train `state` in place until the recipe's budget is spent; save and exit with its code on a signal.
+
+    `on_evaluate` gives sample texts for the log at each evaluation. Raises `CheckpointError` after ten updates in
+    a row that were not finite; raises `SystemExit` with 143, 75 or 130 after SIGTERM, SIGUSR1 or Ctrl-C.
+    """
+    recipe, counters, model = materials.recipe, state.counters, state.model
+    model.train()
+    with catch_signals() as interruption:
+        while (progress := measure_progress(recipe.budget, counters)) < 1.0:
+            if _is_due(recipe, counters, progress):
+                _evaluate(state, materials, monitor, progress=progress, on_evaluate=on_evaluate)
+            if recipe.save.every_steps and counters.step and counters.step % recipe.save.every_steps == 0:
+                _save(state, materials)
+            started = time.perf_counter()
+            factor = rate_factor(recipe.schedule, progress)
+            for optimizer in state.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak_rate"] * factor
+            loss = _accumulate(state, materials)
+            norm = clip_gradients(model, recipe.optimizer.clip)
+            finite = math.isfinite(loss) and math.isfinite(norm)
+            if finite:
+                for optimizer in state.optimizers:
+                    optimizer.step()
+            model.zero_grad(set_to_none=True)
+            counters.skipped_in_a_row = 0 if finite else counters.skipped_in_a_row + 1
+            seconds = time.perf_counter() - started
+            counters.step += 1
+            counters.tokens += materials.train.tokens_per_batch
+            counters.elapsed_seconds += seconds
+            entry = {
+                "step": counters.step,
+                "loss": loss,
+                "gradient_norm": norm,
+                "rate": factor,
+                "seconds": seconds,
+            }
+            monitor.record(entry if finite else {**entry, "loss": None, "gradient_norm": None, "skipped": True})
+            monitor.show(progress=progress, text=_describe(loss, materials, counters, recipe.budget))
+            if counters.skipped_in_a_row >= SKIPS_ALLOWED:
+                raise CheckpointError(
+                    f"{SKIPS_ALLOWED} updates in a row were not finite, the last at step {counters.step}; the last "
+                    "checkpoint is whole; lower optimizer.rate and run again"
+                )
+            if interruption.code is not None:
+                _save(state, materials)
+                raise SystemExit(interruption.code)
+
+
+def measure_progress(budget: BudgetConfig, counters: Counters) -> float:
+    """The share of the budget that is spent: of training seconds, steps or tokens."""
+    if budget.minutes:
+        return counters.elapsed_seconds / (60 * budget.minutes)
+    return counters.step / budget.steps if budget.steps else counters.tokens / budget.tokens
+
+
+def seed_step(seed: int, step: int, micro_step: int, rank: int = 0) -> None:
+    """Seed torch for one micro-step, so that its dropout depends on nothing that came before."""
+    digest = hashlib.blake2b(repr((seed, step, micro_step, rank)).encode(), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def clip_gradients(model: torch.nn.Module, largest: float) -> float:
+    """The norm of all gradients together; scaled down to `largest` where it is more (0: never)."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    value = float(norm)
+    if largest and math.isfinite(value) and value > largest:
+        torch._foreach_mul_(gradients, largest / value)
+    return value
+
+
+def batch_loss(model: Transformer, batch: Batch, options: LossConfig, target_count: float) -> torch.Tensor:
+    """This batch's share of the step's loss: its sum over targets, divided by the whole step's target count."""
+    hidden = model.head.prepare(model(batch.inputs, batch.context)).flatten(0, 1)
+    total = sum_cross_entropy(
+        hidden,
+        model.head.vocabulary,
+        batch.targets.flatten(),
+        batch.weights.flatten(),
+        bias_V=model.head.bias,
+        label_smoothing=options.label_smoothing,
+        z_loss=options.z_loss,
+    )
+    return total / target_count
+
+
+@contextmanager
+def catch_signals() -> Iterator[Interruption]:
+    """Turn SIGTERM, SIGUSR1 and Ctrl-C into a note for the loop; outside the main thread, do nothing."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        interruption.code = EXIT_CODES[signal.Signals(number)]
+
+    previous = {number: signal.signal(number, note) for number in EXIT_CODES}
+    try:
+        yield interruption
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _accumulate(state: TrainState, materials: Materials) -> float:
+    """Gradients of one step, micro-batch by micro-batch; the mean loss over all of the step's targets."""
+    recipe, loader, step = materials.recipe, materials.train, state.counters.step
+    batches = [loader.batch_at(step, micro).to(materials.device) for micro in range(loader.num_micro_steps)]
+    # The one place where the loss is normalised: by the target tokens of the whole step.
+    target_count = max(sum(float(batch.weights.sum()) for batch in batches), 1.0)
+    mixed = materials.compute_dtype != torch.float32
+    total = 0.0
+    for micro, batch in enumerate(batches):
+        seed_step(recipe.seed, step, micro)
+        with torch.autocast(materials.device, materials.compute_dtype) if mixed else nullcontext():
+            loss = batch_loss(state.model, batch, recipe.loss, target_count)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total
+
+
+def _is_due(recipe: Recipe, counters: Counters, progress: float) -> bool:
+    """Whether to evaluate before the next step: a mark of the budget was passed, or enough steps were taken."""
+    passed = sum(progress >= mark for mark in recipe.save.evaluate_at)
+    every = recipe.save.evaluate_every_steps
+    due = passed > counters.marks_passed or bool(every and counters.step and counters.step % every == 0)
+    counters.marks_passed = passed
+    return due
+
+
+def _evaluate(
+    state: TrainState, materials: Materials, monitor: Monitor, *, progress: float, on_evaluate: Samples | None
+) -> None:
+    entry = evaluate_now(state.model, materials)
+    samples = on_evaluate(state.model, progress) if on_evaluate else []
+    state.model.train()
+    monitor.record({"step": state.counters.step, "valid": entry, "samples": samples, "progress": progress})
+
+
+def evaluate_now(model: Transformer, materials: Materials) -> dict[str, Any]:
+    """Loss, perplexity, bits per byte and accuracy on the held-out part, as a dictionary."""
+    batches = materials.valid.valid_batches(materials.recipe.data.valid_rows)
+    moved = (batch.to(materials.device) for batch in batches)
+    return asdict(evaluate_loss(model, moved, bytes_per_token=materials.bytes_per_token))
+
+
+def _save(state: TrainState, materials: Materials) -> None:
+    recipe = materials.recipe
+    save_checkpoint(
+        state,
+        Path(recipe.run),
+        tokenizer=materials.tokenizer,
+        fingerprint=materials.fingerprint,
+        keep_last=recipe.save.keep_last,
+    )
+
+
+def _describe(loss: float, materials: Materials, counters: Counters, budget: BudgetConfig) -> str:
+    speed = counters.tokens / max(counters.elapsed_seconds, 1e-9)
+    spent = measure_progress(budget, counters)
+    left = counters.elapsed_seconds * (1 - spent) / max(spent, 1e-9)
+    return f"step {counters.step}  loss {loss:.3f}  {speed:,.0f} tokens/s  {max(left, 0):,.0f} s left"

@@ -1,0 +1,189 @@
+"""From a recipe to a trained model folder: prepare, build, restore, train, evaluate, save, report.
+
+The same call on the same run folder resumes; a finished run gives its result at once.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trivium.config import save_config, to_dict
+from trivium.data.loader import Loader
+from trivium.data.objective import Vocabulary
+from trivium.data.prepare import prepare
+from trivium.data.shards import Shards
+from trivium.hub.auto import save_model
+from trivium.machine import compute_fingerprint, inspect_machine, keep_freed_memory
+from trivium.model import Transformer, build_model, set_unigram_start
+from trivium.model.init import set_copy_start, set_neighbour_start
+from trivium.tokenizer import Tokenizer
+from trivium.training.checkpoint import TrainState, lock_run, restore_latest
+from trivium.training.loop import Materials, Samples, evaluate_now, train
+from trivium.training.monitor import Monitor
+from trivium.training.optim import build_optimizers
+from trivium.training.recipe import Recipe, choose_objective, choose_rate, design_model
+from trivium.training.report import write_report
+
+COUNTED_BATCHES = 200
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a run came to. `folder` is an ordinary Hugging Face folder; losses are nats per target token."""
+
+    folder: str
+    parameters: int
+    steps: int
+    tokens: int
+    seconds: float
+    loss_before: float
+    loss_after: float
+    perplexity: float
+    bits_per_byte: float
+    accuracy: float
+
+
+def pretrain(
+    recipe: Recipe,
+    *,
+    restart: bool = False,
+    on_evaluate: Samples | None = None,
+    progress: Callable[[str], None] | None = None,
+    quiet: bool = False,
+) -> PretrainResult:
+    """Train a model from nothing as the recipe says and save it to `run/final`.
+
+    `on_evaluate(model, progress)` may return sample texts for the log and the report. Raises `ConfigError`,
+    `DataError`, `CheckpointError`; after a signal it saves and raises `SystemExit`.
+    """
+    run = Path(recipe.run)
+    with lock_run(run):
+        if restart:
+            _start_over(run)
+        finished = run / "result.json"
+        if finished.is_file():
+            return PretrainResult(**json.loads(finished.read_text(encoding="utf-8")))
+        keep_freed_memory()
+        materials = gather_materials(recipe, progress)
+        save_config(recipe, run / "config.yaml")
+        state = _begin(materials)
+        restore_latest(state, run, materials.fingerprint)
+        with Monitor(run, name=recipe.family, resume_step=state.counters.step, quiet=quiet) as monitor:
+            if state.counters.step == 0:
+                before = evaluate_now(state.model, materials)
+                state.counters.loss_before = before["loss"]
+                samples = on_evaluate(state.model, 0.0) if on_evaluate else []
+                monitor.record({"step": 0, "valid": before, "samples": samples, "progress": 0.0})
+            train(state, materials, monitor, on_evaluate)
+            after = evaluate_now(state.model, materials)
+            samples = on_evaluate(state.model, 1.0) if on_evaluate else []
+            monitor.record({"step": state.counters.step, "valid": after, "samples": samples, "progress": 1.0})
+        return _finish(state, materials, after)
+
+
+def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = None) -> Materials:
+    """Prepare the data if need be, and open what the loop reads."""
+    data, run = recipe.data, Path(recipe.run)
+    folder = prepare(
+        "python" if data.source == "python" else Path(data.source),
+        data.prepared or run / "data",
+        tokenizer=data.tokenizer,
+        seed=recipe.seed,
+        limit_files=data.limit_files or None,
+        progress=progress,
+    )
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    objective = choose_objective(recipe)
+
+    def open_part(part: str, *, micro_rows: int) -> Loader:
+        return Loader(
+            Shards(folder, part),
+            vocabulary,
+            objective=objective,
+            seq_len=data.seq_len,
+            rows_per_batch=data.rows_per_batch,
+            micro_rows=micro_rows,
+            seed=recipe.seed,
+        )
+
+    loader = open_part("train", micro_rows=data.micro_rows)
+    valid = open_part("valid", micro_rows=min(8, data.rows_per_batch))
+    part = Shards(folder, "valid", verify=False)
+    machine = inspect_machine()
+    return Materials(
+        recipe=replace(recipe, optimizer=replace(recipe.optimizer, rate=choose_rate(recipe))),
+        train=loader,
+        valid=valid,
+        bytes_per_token=part.num_bytes / max(part.num_tokens, 1),
+        tokenizer=tokenizer.dress_for(recipe.family),
+        fingerprint={**compute_fingerprint(), "data": loader.fingerprint},
+        compute_dtype=getattr(torch, machine.compute_dtype),
+        device=machine.device,
+    )
+
+
+def count_targets(loader: Loader, vocab_size: int) -> torch.Tensor:
+    """Log frequency of each token among the objective's targets, `(vocab_size,)`, from a few hundred batches."""
+    counts = np.full(vocab_size, 0.1)
+    for step in range(COUNTED_BATCHES):
+        batch = loader.batch_at(step)
+        counts += np.bincount(batch.targets[batch.weights > 0].numpy(), minlength=vocab_size)
+    return torch.from_numpy(np.log(counts / counts.sum()))
+
+
+def _begin(materials: Materials) -> TrainState:
+    """A fresh model that predicts token frequencies, and its optimizers."""
+    recipe = materials.recipe
+    config = design_model(recipe, materials.tokenizer)
+    model: Transformer = build_model(config, seed=recipe.seed, device=materials.device, zero_outputs=True)
+    if recipe.family == "encoder_decoder":
+        set_copy_start(model, seed=recipe.seed)
+    if recipe.family == "encoder" and os.environ.get("NB","1")=="1":
+        set_neighbour_start(model, seed=recipe.seed)
+    if recipe.size.unigram_start:
+        set_unigram_start(model, count_targets(materials.train, config.vocab_size).to(materials.device))
+    model.set_checkpointing(recipe.size.checkpoint_activations)
+    return TrainState(model, build_optimizers(model, recipe.optimizer, compute_dtype=materials.compute_dtype))
+
+
+def _finish(state: TrainState, materials: Materials, after: dict[str, Any]) -> PretrainResult:
+    recipe = materials.recipe
+    run, counters = Path(recipe.run), state.counters
+    folder = run / "final"
+    result = PretrainResult(
+        folder=str(folder),
+        parameters=sum(parameter.numel() for parameter in state.model.parameters()),
+        steps=counters.step,
+        tokens=counters.tokens,
+        seconds=counters.elapsed_seconds,
+        loss_before=counters.loss_before,
+        loss_after=after["loss"],
+        perplexity=after["perplexity"],
+        bits_per_byte=after["bits_per_byte"],
+        accuracy=after["accuracy"],
+    )
+    text = (
+        f"Pretrained from nothing on {counters.tokens:,} tokens of `{recipe.data.source}` in "
+        f"{counters.elapsed_seconds:,.0f} s; held-out loss {after['loss']:.3f} nats per target, "
+        f"{after['bits_per_byte']:.3f} bits per byte."
+    )
+    save_model(state.model, folder, tokenizer=materials.tokenizer, card={"title": run.name, "text": text})
+    write_report(run, recipe=to_dict(recipe), manifest=materials.train.source, result=asdict(result))
+    (run / "result.json").write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _start_over(run: Path) -> None:
+    """Forget a run: its checkpoints, metrics and result. Prepared data stay."""
+    for name in ("checkpoints", "final"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in ("metrics.jsonl", "result.json", "report.html", "config.yaml"):
+        (run / name).unlink(missing_ok=True)
