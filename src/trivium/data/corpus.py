@@ -2,120 +2,184 @@
 
 Docstrings of the standard library and of the packages that trivium itself needs, and the language reference in
 `pydoc_data.topics`: some 17 MB of technical English, offline on every machine. It changes with what is installed,
-so scores on it do not compare across machines.
+so scores on it do not compare across machines. Knows no tokenizer and no split.
 """
 
 import ast
 import hashlib
-import inspect
 import json
 import os
 import re
+import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
-from trivium.data.source import Document
+from trivium.data.source import Document, clean_text
+from trivium.data.split import hash_letters
 
 SHORTEST = 60  # characters; shorter docstrings say little
-SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "dist-packages", "lib2to3", "__pycache__"}
+SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "dist-packages", "lib2to3", "__pycache__", "_vendor"}
 REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
+# What trivium needs, for a checkout that was never installed.
+NEEDED = (
+    "torch",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "numpy",
+    "pydantic",
+    "PyYAML",
+    "typer",
+    "rich",
+    "jinja2",
+)
+VERSION = 2  # of what this file makes of the same sources: a cache of another version is not read
+WORKERS = 2
+Progress = Callable[[int, int], None]
 
 
-def python_documents(
-    *, limit_files: int | None = None, progress: Callable[[int, int], None] | None = None
-) -> Iterator[Document]:
-    """Docstrings as documents in a fixed order; `source` is the package or standard module they belong to.
+def python_documents(*, limit_files: int | None = None, progress: Progress | None = None) -> Iterator[Document]:
+    """Distinct docstrings as documents in a fixed order; `source` is the package or standard module they belong to.
 
-    The first call reads some ten thousand files (half a minute on two cores) and leaves a cache under
-    `XDG_CACHE_HOME`; `limit_files` reads only some, without a cache. `progress` is told files done and in all.
+    The first call reads some six thousand files (half a minute on two cores) and leaves a cache under
+    `XDG_CACHE_HOME`; `limit_files` reads only so many, spread evenly. `progress` is told files done and in all.
     """
-    files = list_sources()
-    if limit_files is not None:
-        files = files[:: max(1, len(files) // limit_files)][:limit_files]
-    key = hashlib.sha256(repr([(name, path.stat().st_size) for name, path in files]).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trivium" / f"python-docs-{key}.jsonl"
-    if limit_files is None and cache.is_file():
-        with cache.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield Document(**json.loads(line))
-        return
-    documents = _extract_all(files, progress)
-    if limit_files is not None:
-        yield from documents
-        return
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = cache.with_suffix(f".{os.getpid()}.tmp")
-    with unfinished.open("w", encoding="utf-8") as out:
-        for each in documents:
-            out.write(json.dumps(vars(each), ensure_ascii=False) + "\n")
-            yield each
-    unfinished.replace(cache)
+    cache = _cache_folder() / f"python-docs-{corpus_key(limit_files)[:16]}.jsonl"
+    if not cache.is_file():
+        _fill(cache, limit_files, progress)
+    with cache.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield Document(**json.loads(line))
 
 
-def _extract_all(files: list[tuple[str, Path]], progress: Callable[[int, int], None] | None) -> Iterator[Document]:
-    import pydoc_data.topics
-
-    for text in pydoc_data.topics.topics.values():
-        yield Document(text.strip(), "language-reference")
-    seen: set[int] = set()
-    workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers) as pool:
-        extracted = pool.map(extract_docstrings, [path for _, path in files], chunksize=32)
-        for done, ((source, _), found) in enumerate(zip(files, extracted, strict=True), start=1):
-            for line, text in found:
-                letters = hash(re.sub(r"\W+|\d+", "", text.lower()))
-                if letters not in seen:
-                    seen.add(letters)
-                    yield Document(text, source, line)
-            if progress is not None and done % 256 == 0:
-                progress(done, len(files))
-
-
-def extract_docstrings(path: Path) -> list[tuple[int, str]]:
-    """Line and text of each docstring in a Python file, cleaned of its indentation; none if it does not parse."""
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
-        return []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node, clean=False)
-            text = inspect.cleandoc(text).strip() if text else ""
-            if len(text) >= SHORTEST and "\x00" not in text:
-                found.append((getattr(node, "lineno", 1), text.encode("utf-8", "replace").decode()))
-    return found
+def corpus_key(limit_files: int | None = None) -> str:
+    """A hash of all that decides the text: this code, Python, the names and sizes of the files."""
+    files = [(name, path.name, path.stat().st_size) for name, path in _choose(limit_files)]
+    return hashlib.sha256(repr((VERSION, SHORTEST, sys.version, files)).encode()).hexdigest()
 
 
 def list_sources() -> list[tuple[str, Path]]:
     """(package or module, file) of the standard library and of trivium's requirements, sorted."""
-    found: list[tuple[str, Path]] = []
+    found: dict[Path, str] = {}
     library = Path(sysconfig.get_paths()["stdlib"])
     for entry in sorted(library.iterdir()):
-        found += _walk(entry.stem, entry)
+        found |= dict.fromkeys(_walk(entry), entry.stem)
     for package in _required_packages():
         for root in map(Path, sys.path):
-            if (root / package).is_dir() and root != library:
-                found += _walk(package, root / package)
+            if root != library and ((root / package).is_dir() or (root / f"{package}.py").is_file()):
+                entry = root / package if (root / package).is_dir() else root / f"{package}.py"
+                found |= dict.fromkeys(_walk(entry), package)
                 break
-    return found
+    return sorted(((source, path) for path, source in found.items()), key=lambda pair: (pair[0], str(pair[1])))
 
 
-def _walk(source: str, entry: Path) -> list[tuple[str, Path]]:
+def _choose(limit_files: int | None) -> list[tuple[str, Path]]:
+    files = list_sources()
+    if limit_files is None or limit_files >= len(files):
+        return files
+    return [files[number * len(files) // limit_files] for number in range(limit_files)]
+
+
+def _fill(cache: Path, limit_files: int | None, progress: Progress | None) -> None:
+    """Write the cache beside its place and move it there: nobody sees half of it."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    handle, unfinished = tempfile.mkstemp(dir=cache.parent, prefix=cache.stem, suffix=".tmp")
+    seen: set[int] = set()
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            for document in _read_all(_choose(limit_files), progress):
+                letters = hash_letters(document.text)
+                if letters not in seen:
+                    seen.add(letters)
+                    out.write(json.dumps(vars(document), ensure_ascii=False) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(unfinished, cache)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+
+
+def _read_all(files: list[tuple[str, Path]], progress: Progress | None) -> Iterator[Document]:
+    from pydoc_data.topics import topics
+
+    for number, name in enumerate(sorted(topics), start=1):
+        yield Document(clean_text(topics[name]), "language-reference", number)
+    # Not multiprocessing, which would import the caller's script again, or fork under torch's threads.
+    command = [sys.executable, "-W", "ignore", "-c", "from trivium.data.corpus import serve; serve()"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8")
+        for _ in range(WORKERS)
+    ]
+    try:
+        yield from _collect(workers, files, progress)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def _collect(
+    workers: list["subprocess.Popen[str]"], files: list[tuple[str, Path]], progress: Progress | None
+) -> Iterator[Document]:
+    """Files go to the workers in turn and come back in turn, so the order is the list's."""
+    for number, worker in enumerate(workers):
+        assert worker.stdin is not None
+        with worker.stdin as stdin:
+            json.dump([str(path) for _, path in files[number :: len(workers)]], stdin)
+        worker.stdin = None
+    for done, (source, path) in enumerate(files):
+        answers = workers[done % len(workers)].stdout
+        assert answers is not None
+        line = answers.readline()
+        if not line:
+            raise RuntimeError(f"a process that reads docstrings ended before {path}")
+        for at, text in json.loads(line):
+            yield Document(text, source, at)
+        if progress is not None and (done % 256 == 0 or done + 1 == len(files)):
+            progress(done + 1, len(files))
+
+
+def serve() -> None:
+    """A worker: a JSON list of paths comes in, one line of `[[line, docstring], …]` for each goes out."""
+    for path in json.load(sys.stdin):
+        sys.stdout.write(json.dumps(extract_docstrings(Path(path))) + "\n")
+
+
+def extract_docstrings(path: Path) -> list[tuple[int, str]]:
+    """Line and text of each docstring in a Python file, cleaned of its indentation; none if it does not parse."""
+    try:
+        content = path.read_bytes()
+        if b'"""' not in content and b"'''" not in content:  # saves a third of the time
+            return []
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
+        return []
+    found: list[tuple[int, str]] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:  # definitions stand in statements: expressions, most of a tree, need no visit
+        node = waiting.pop()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = clean_text(ast.get_docstring(node) or "").strip()
+            if len(text) >= SHORTEST and "\x00" not in text:
+                found.append((getattr(node, "lineno", 1), text.encode("utf-8", "replace").decode()))
+        for name in ("body", "orelse", "handlers", "finalbody"):
+            inside = getattr(node, name, None)
+            waiting.extend(inside if isinstance(inside, list) else ())
+    return sorted(found)
+
+
+def _walk(entry: Path) -> list[Path]:
     if entry.name in SKIPPED or entry.name.startswith((".", "_sysconfigdata")):
         return []
     if entry.is_file():
-        return [(source, entry)] if entry.suffix == ".py" else []
-    files = sorted(entry.rglob("*.py"))
-    return [(source, path) for path in files if not SKIPPED & set(path.relative_to(entry).parts)]
+        return [entry] if entry.suffix == ".py" else []
+    return [path for path in entry.rglob("*.py") if not SKIPPED & set(path.relative_to(entry).parts)]
 
 
 def _required_packages() -> list[str]:
@@ -124,7 +188,7 @@ def _required_packages() -> list[str]:
     for module, distributions in metadata.packages_distributions().items():
         for distribution in distributions:
             modules.setdefault(_normal(distribution), []).append(module)
-    waiting, seen = ["trivium"], {"trivium"}
+    waiting, seen = list(NEEDED), set(map(_normal, NEEDED))
     while waiting:
         try:
             wanted = metadata.requires(waiting.pop()) or []
@@ -135,9 +199,12 @@ def _required_packages() -> list[str]:
             if match and "extra ==" not in requirement and _normal(match[0]) not in seen:
                 seen.add(_normal(match[0]))
                 waiting.append(match[0])
-    seen.discard("trivium")
     return sorted({module for name in seen for module in modules.get(name, [])})
 
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trivium"
