@@ -9,15 +9,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from trivium.data.corpus import python_documents
+from trivium.data.corpus import corpus_key, python_documents
 from trivium.data.shards import ShardWriter, hash_file, read_manifest
 from trivium.data.source import Document, Quarantine, list_files, read_documents
-from trivium.data.split import HeldOut, hash_letters, hold_out
+from trivium.data.split import HeldOut, hash_letters, hold_out, letters_of
 from trivium.errors import DataError
 from trivium.tokenizer import Tokenizer, train_tokenizer
 
@@ -47,11 +47,15 @@ def prepare(
 ) -> Path:
     """Prepare files, folders, or `"python"` (the documentation of this installation) into the folder `out`.
 
-    A folder already prepared from the same input with the same settings is returned at once. Bad records are
-    counted in manifest.json and kept in quarantine.jsonl. Raises `DataError` for missing or empty input.
+    A folder already prepared from the same input with the same settings is returned at once. Where there are files
+    train.* and valid.*, the latter are held out and test.* is not read; else about `valid_fraction` is held out. Bad
+    records are counted in manifest.json and kept in quarantine.jsonl. Raises `DataError` for missing or empty input,
+    and for an `out` that holds something else.
     """
-    out, tokenizer = Path(out), tokenizer or TokenizerConfig()
+    out, tokenizer = Path(out).resolve(), tokenizer or TokenizerConfig()
     say = progress or (lambda _: None)
+    if out.exists() and not (out / "manifest.json").is_file() and (out.is_file() or any(out.iterdir())):
+        raise DataError(f"{out} holds something else; expected prepared data or an empty folder; name another folder")
     key = _fingerprint(source, (tokenizer, valid_fraction, seed, limit_files))
     if (out / "manifest.json").is_file() and read_manifest(out).get("input") == key:
         return out
@@ -61,7 +65,7 @@ def prepare(
     try:
         manifest = _fill(unfinished, source, tokenizer, (valid_fraction, seed, limit_files), say)
         manifest = {"schema": 1, "input": key, "seed": seed, **manifest}
-        (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        _write_text(unfinished / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         unfinished.replace(out)
     finally:
@@ -78,20 +82,27 @@ def _fill(
 ) -> dict[str, Any]:
     fraction, seed, limit = split
 
+    files, given = _parts_of(source)
+    alone = False
+
     def documents(quarantine: Quarantine | None = None) -> Iterator[Document]:
         if source == "python":
             return python_documents(limit_files=limit)
-        return read_documents(source, quarantine=quarantine)
+        found = read_documents(files, quarantine=quarantine)
+        return _halves(found) if alone else found
 
     say("reading")
     quarantine = Quarantine(folder / "quarantine.jsonl")
     sizes: dict[str, int] = {}
+    count = 0
     for document in documents(quarantine):
-        sizes[document.source] = sizes.get(document.source, 0) + len(document.text.encode("utf-8", "replace"))
+        count += 1
+        sizes[document.source] = sizes.get(document.source, 0) + len(document.text.encode())
     if not sizes:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in quarantine.counts.items()) or "nothing was there"
         raise DataError(f"no usable document in the input ({reasons}); expected text; look at the files")
-    held = hold_out(documents(), sizes, fraction=fraction, seed=seed)
+    alone = count == 1
+    held = hold_out(documents(), sizes, fraction=fraction, seed=seed, given=given)
     say("training the tokenizer")
     chooser = _Chooser(held)
     texts = (document.text for document in chooser.choose(documents()))
@@ -107,11 +118,13 @@ def _fill(
     train = chooser.repeat(documents())
     parts = {"train": _write_part(folder, "train", train, tokenizer, sizes)}
     parts["valid"] = _write_part(folder, "valid", held.documents or [], tokenizer, sizes)
-    with (folder / "valid.jsonl").open("w", encoding="utf-8") as out:
-        for document in held.documents:
-            out.write(json.dumps({"text": document.text, "source": document.source}, ensure_ascii=False) + "\n")
-    names = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)} for path in names}
+    rows = ({"text": document.text, "source": document.source} for document in held.documents)
+    _write_text(folder / "valid.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    written = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
     return {
         "parts": parts,
         "sources": dict(sorted(sizes.items(), key=lambda item: -item[1])[:1000]),
@@ -119,8 +132,8 @@ def _fill(
         "duplicates": chooser.duplicates,
         "near_duplicates_of_held_out": chooser.near,
         "quarantined": dict(quarantine.counts),
-        "files": files,
-        "fingerprint": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+        "files": written,
+        "fingerprint": hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest(),
     }
 
 
@@ -137,9 +150,10 @@ class _Chooser:
             (document.source, document.line, hash_letters(document.text)) for document in self.held.documents
         }
         for document in documents:
+            text = letters_of(document.text)
             letters = hash_letters(document.text)
             own = (document.source, document.line, letters) in held_places
-            near = not own and self.held.resembles(document.text)
+            near = not own and self.held.resembles(text)
             repeated = letters in seen
             seen.add(letters)
             self.near += near
@@ -165,25 +179,54 @@ def _write_part(
     waiting = iter(documents)
     while batch := [document.text for document in islice(waiting, BATCH_DOCUMENTS)]:
         writer.write(tokenizer.encode_batch(batch), batch)
+    entry = writer.close()
     if part == "train" and writer.documents == 0:
         raise DataError(
             f"nothing is left to train on beside the held-out text ({sum(sizes.values())} bytes in all); "
             "expected at least two different documents; add text"
         )
-    return writer.close()
+    return entry
 
 
-def _fingerprint(source: Source, settings: tuple[object, ...]) -> str:
-    """What the result depends on: settings, and each input file's path, size and time of change."""
+def _parts_of(source: Source) -> tuple[list[Path], frozenset[str]]:
+    """The files to read, and which of them are named as held out: valid.* beside train.*; test.* is left alone."""
     if source == "python":
-        import sys
+        return [], frozenset()
+    files = [file for path in ([source] if isinstance(source, Path) else source) for file in list_files(path)]
+    parts = {file: file.name.split(".")[0].lower() for file in files}
+    if "train" not in parts.values():
+        return files, frozenset()
+    given = frozenset(str(file) for file, part in parts.items() if part in ("valid", "validation", "dev"))
+    return [file for file in files if parts[file] != "test"], given
 
-        from trivium.data.corpus import list_sources
 
-        inputs: object = (sys.version, [(name, path.stat().st_size) for name, path in list_sources()])
-    else:
-        files = [file for path in ([source] if isinstance(source, Path) else source) for file in list_files(path)]
-        inputs = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+def _halves(documents: Iterable[Document]) -> Iterator[Document]:
+    """A text that is one document as two, so that its last tenth can be held out."""
+    for document in documents:
+        text, cut = document.text, len(document.text) * 9 // 10
+        for mark in ("\n\n", "\n", " ", ""):
+            place = text.rfind(mark, len(text) // 2, cut) + len(mark)
+            if mark == "" or place > len(text) // 2:
+                break
+        line = document.line + text[:place].count("\n")
+        yield replace(document, text=text[:place].rstrip("\n"))
+        yield replace(document, text=text[place:].lstrip("\n"), line=line)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fingerprint(source: Source, settings: tuple[Any, ...]) -> str:
+    """What the result depends on: settings, the tokenizer given, each input file's path, size and time of change."""
+    config, *_, limit = settings
+    files, given = _parts_of(source)
+    places = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    known = sorted(Path(config.folder).glob("tokenizer*.json")) if config.folder else []
+    inputs = (corpus_key(limit) if source == "python" else places, sorted(given), [hash_file(path) for path in known])
     return hashlib.sha256(repr((inputs, settings)).encode()).hexdigest()
 
 

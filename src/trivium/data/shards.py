@@ -94,7 +94,7 @@ class Shards:
             self._check(name, verify=verify)
         self.num_tokens, self.num_documents = int(entry["tokens"]), int(entry["documents"])
         self.num_bytes = int(entry["bytes"])
-        dtype = np.dtype(entry["dtype"])
+        self._dtype = dtype = np.dtype(entry["dtype"])
         self._shards = [np.memmap(self.folder / name, dtype=dtype, mode="r") for name in entry["shards"]]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         ends = np.fromfile(self.folder / entry["ends"], dtype=np.int64)
@@ -114,7 +114,7 @@ class Shards:
             end = min(stop, int(self._starts[first + 1]))
             pieces.append(self._shards[first][start - begin : end - begin])
             start, first = end, first + 1
-        return np.concatenate(pieces) if len(pieces) != 1 else pieces[0]
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self._dtype), *pieces])
 
     def count_tokens(self, vocab_size: int) -> NDArray[np.int64]:
         """How often each id occurs, `(vocab_size,)`."""

@@ -2,12 +2,11 @@
 
 Whole sources are held out where there are enough of them, single documents otherwise; and a training document
 that shares much with a held-out one leaves. Memory is bounded: sizes by source, the held-out texts (a few hundred
-kilobytes), and eight bytes a training document.
+kilobytes) and their windows, eight bytes a letter.
 """
 
 import hashlib
 import re
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -16,46 +15,84 @@ from numpy.typing import NDArray
 
 from trivium.data.source import Document
 
-WORDS = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
-SHINGLE = 8  # words; a Chinese character is a word
-SHARED = 0.2  # of a document's shingles: more of them in held-out text, and it is a near-duplicate
+Hashes = NDArray[np.uint64]
+NOT_LETTERS = re.compile(r"[\W\d_]+")
+NOT_ASCII_LETTERS = bytes(code for code in range(256) if not chr(code).isalpha() or code > 127)
+MIX = np.uint64(0x9E3779B97F4A7C15)
+# Windows of so many bytes of letters, about eight words or, in a short text, four: the share of a document's windows
+# that makes it a near-duplicate. In 18 MB of docstrings no pair above half the same three-word runs is left.
+SHORT, SHORT_WINDOW, SHORT_SHARED = 200, 16, 0.3
+LONG_WINDOW, LONG_SHARED = 32, 0.15
 
 
-def shingle(text: str) -> NDArray[np.uint64]:
-    """Hashes of each run of eight words, sorted and distinct; of the whole text where it is shorter."""
-    words = np.fromiter((zlib.crc32(word.encode()) for word in WORDS.findall(text.lower())), dtype=np.uint64)
-    if len(words) == 0:
-        return words
-    length = min(SHINGLE, len(words))
-    mixed = np.zeros(len(words) - length + 1, dtype=np.uint64)
-    for offset in range(length):
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + words[offset : offset + len(mixed)]
-    return np.unique(mixed)
+def letters_of(text: str) -> bytes:
+    """The letters of a text in lower case and nothing else; of a text without letters, all of it."""
+    if text.isascii():
+        letters = text.encode().lower().translate(None, NOT_ASCII_LETTERS)
+    else:
+        letters = NOT_LETTERS.sub("", text.lower()).encode("utf-8", "replace")
+    return letters or text.encode("utf-8", "replace")
 
 
 def hash_letters(text: str) -> int:
     """Eight bytes that are equal for texts which differ only in case, digits, spaces and punctuation."""
-    letters = re.sub(r"[\W\d_]+", "", text.lower())
-    return int.from_bytes(hashlib.blake2b(letters.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+    return _digest(letters_of(text))
+
+
+def windows(letters: bytes, size: int) -> Hashes:
+    """A hash of each run of `size` bytes (8, 16 or 32), in order; of the whole where it is shorter."""
+    padded = letters + bytes(max(size - len(letters), 0))
+    hashes = np.empty(len(padded) - 7, dtype=np.uint64)
+    for shift in range(min(8, len(hashes))):
+        part = hashes[shift::8]
+        part[:] = np.frombuffer(padded, dtype="<u8", count=len(part), offset=shift)
+    hashes *= MIX
+    hashes ^= hashes >> np.uint64(29)
+    width = 8
+    while width < size:
+        hashes = hashes[:-width] * MIX + hashes[width:]
+        hashes ^= hashes >> np.uint64(32)
+        width *= 2
+    return hashes
 
 
 @dataclass
 class HeldOut:
     """The documents kept for validation, and what a training document must not resemble."""
 
-    documents: list[Document] = field(default_factory=list)
-    letters: set[int] = field(default_factory=set)
-    shingles: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
+    documents: list[Document]
+    letters: set[int] = field(init=False)
+    short: Hashes = field(init=False)
+    long: Hashes = field(init=False)
 
-    def resembles(self, text: str) -> bool:
-        """Whether a text is the same as held-out text, or shares more than a fifth of its runs of eight words."""
-        if hash_letters(text) in self.letters:
+    def __post_init__(self) -> None:
+        texts = [letters_of(document.text) for document in self.documents]
+        self.letters = {_digest(each) for each in texts}
+        # Lengths overlap, so that neighbours on either side of the border meet.
+        self.short = _join(windows(each, SHORT_WINDOW) for each in texts if len(each) < 2 * SHORT)
+        self.long = _join(windows(each, LONG_WINDOW) for each in texts if len(each) >= SHORT // 2)
+
+    def resembles(self, letters: bytes) -> bool:
+        """Whether letters (see `letters_of`) are those of a held-out text, or share many windows with such texts."""
+        if _digest(letters) in self.letters:
             return True
-        found = shingle(text)
-        if len(found) == 0 or len(self.shingles) == 0:
-            return False
-        places = np.searchsorted(self.shingles, found).clip(max=len(self.shingles) - 1)
-        return bool((self.shingles[places] == found).mean() > SHARED)
+        if len(letters) < SHORT:
+            return _share(windows(letters, SHORT_WINDOW), self.short) > SHORT_SHARED
+        found = windows(letters, LONG_WINDOW)
+        if len(found) > 1024:  # one of eight, picked by its own hash, says as much
+            found = found[found & np.uint64(7) == 0]
+        return _share(found, self.long) > LONG_SHARED
+
+
+def _join(hashes: Iterable[Hashes]) -> Hashes:
+    return np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *hashes]))
+
+
+def _share(found: Hashes, known: Hashes) -> float:
+    if len(found) == 0 or len(known) == 0:
+        return 0.0
+    places = np.searchsorted(known, found).clip(max=len(known) - 1)
+    return float((known[places] == found).mean())
 
 
 def hold_out(
@@ -65,44 +102,48 @@ def hold_out(
     fraction: float = 0.05,
     most: int = 500_000,
     seed: int = 0,
+    given: frozenset[str] = frozenset(),
 ) -> HeldOut:
     """Choose validation documents from a stream whose bytes by source are known.
 
-    About `fraction` of the bytes, at most `most`. Depends on names, texts and seed alone, not on order. Always
-    at least one document, if it has to be the one with the smallest hash.
+    About `fraction` of the bytes, at most `most`; or all of the sources `given`. Depends on names, texts and seed
+    alone, not on order. Always at least one document, if it has to be the one with the smallest hash.
     """
-    target = min(int(fraction * sum(sizes.values())), most)
-    sources = _choose_sources(sizes, target, seed)
-    rate = target / max(sum(sizes.values()), 1)
+    total = sum(sizes.values())
+    target = min(int(fraction * total), most)
+    sources = given or _choose_sources(sizes, target, seed)
     chosen: list[Document] = []
-    smallest: tuple[float, Document] | None = None
+    smallest: tuple[bool, float, Document] | None = None
     for document in documents:
         if sources:
             if document.source in sources:
                 chosen.append(document)
             continue
         rank = _rank(seed, document.text)
-        if rank < rate:
+        # A document that is most of the text had better be trained on.
+        candidate = (len(document.text) > total // 4, rank, document)
+        if rank < target / max(total, 1) and not candidate[0]:
             chosen.append(document)
-        elif smallest is None or rank < smallest[0]:
-            smallest = (rank, document)
+        elif smallest is None or candidate[:2] < smallest[:2]:
+            smallest = candidate
     if not chosen and smallest is not None:
-        chosen = [smallest[1]]
-    unique = list({hash_letters(document.text): document for document in chosen}.values())
-    shingles = [shingle(document.text) for document in unique]
-    joined = np.unique(np.concatenate(shingles)) if shingles else np.empty(0, dtype=np.uint64)
-    return HeldOut(unique, {hash_letters(document.text) for document in unique}, joined)
+        chosen = [smallest[2]]
+    return HeldOut(list({hash_letters(document.text): document for document in chosen}.values()))
 
 
-def _choose_sources(sizes: dict[str, int], target: int, seed: int) -> set[str]:
+def _choose_sources(sizes: dict[str, int], target: int, seed: int) -> frozenset[str]:
     """Whole sources in the order of a keyed hash, none above half the target; empty if they do not add up."""
     chosen: set[str] = set()
     total = 0
     for source in sorted(sizes, key=lambda name: _rank(seed, name)):
-        if sizes[source] <= target / 2 and total < target:
+        if sizes[source] <= target / 2 and total + sizes[source] <= 1.1 * target:
             chosen.add(source)
             total += sizes[source]
-    return chosen if total >= target / 2 and len(chosen) > 1 else set()
+    return frozenset(chosen) if total >= target / 2 and len(chosen) > 1 else frozenset()
+
+
+def _digest(letters: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(letters, digest_size=8).digest(), "little")
 
 
 def _rank(seed: int, text: str) -> float:
