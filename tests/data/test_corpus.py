@@ -16,18 +16,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_documents_are_distinct_ordered_and_cached(cache: Path) -> None:
     told: list[tuple[int, int]] = []
-    documents = list(python_documents(limit_files=60, progress=lambda done, total: told.append((done, total))))
-    assert told[-1] == (60, 60)
-    assert len({hash_letters(each.text) for each in documents}) == len(documents) > 200
+    documents = list(python_documents(limit_files=30, progress=lambda done, total: told.append((done, total))))
+    assert told[-1] == (30, 30)
+    assert len({hash_letters(each.text) for each in documents}) == len(documents) > 100
     assert all(each.text == each.text.strip("\n") and "\r" not in each.text and each.source for each in documents)
     assert {"language-reference"} < {each.source for each in documents}
     (stored,) = cache.iterdir()
     assert stored.suffix == ".jsonl"
     assert (
-        list(python_documents(limit_files=60, progress=lambda *_: pytest.fail("the cache was not read"))) == documents
+        list(python_documents(limit_files=30, progress=lambda *_: pytest.fail("the cache was not read"))) == documents
     )
     stored.unlink()
-    assert list(python_documents(limit_files=60)) == documents
+    assert list(python_documents(limit_files=30)) == documents
 
 
 def test_broken_off_reading_leaves_nothing(cache: Path) -> None:

@@ -66,9 +66,7 @@ def test_every_epoch_sees_every_row_once_in_another_order() -> None:
     ids = [pair for step in range(steps) for micro in range(2) for pair in loader.sample_ids(step, micro)]
     orders = [[row for epoch, row in ids if epoch == number] for number in range(3)]
     assert all(sorted(order) == list(range(rows)) for order in orders)
-    assert orders[0] != orders[1] != orders[2] and [epoch for epoch, _ in ids] == sorted(
-        epoch for epoch, _ in ids
-    )
+    assert orders[0] != orders[1] != orders[2] and [epoch for epoch, _ in ids] == sorted(epoch for epoch, _ in ids)
 
 
 @pytest.mark.parametrize("name", ["causal", "masked", "span_corruption", "prefix"])
@@ -105,10 +103,7 @@ def test_a_text_of_one_row_is_a_training_set() -> None:
     batch = loader.batch_at(0)
     assert batch.inputs.ids.shape == (4, 16) and batch.num_targets == 4
     assert (
-        len(
-            {tuple(row.tolist()) for row in loader.batch_at(1).weights}
-            | {tuple(r.tolist()) for r in batch.weights}
-        )
+        len({tuple(row.tolist()) for row in loader.batch_at(1).weights} | {tuple(r.tolist()) for r in batch.weights})
         > 1
     )
     assert len(list(loader.valid_batches())) == 1
@@ -119,11 +114,7 @@ def test_rows_have_their_planned_widths() -> None:
     assert make_loader(source, seq_len=32).batch_at(0).inputs.ids.shape == (4, 32)
     assert make_loader(source, seq_len=32, name="masked").batch_at(0).inputs.ids.shape == (4, 32)
     spans = make_loader(Source(5000), seq_len=64, name="span_corruption", rows_per_batch=64).batch_at(0)
-    assert (
-        spans.context is not None
-        and spans.context.ids.shape == (64, 64)
-        and spans.inputs.ids.shape == (64, 16)
-    )
+    assert spans.context is not None and spans.context.ids.shape == (64, 64) and spans.inputs.ids.shape == (64, 16)
     assert (spans.context.segments[:, :]).float().mean() > 0.98
     halves = make_loader(source, name="prefix", with_context=True).batch_at(0)
     assert halves.context is not None and (halves.inputs.ids == PAD).any()
@@ -150,9 +141,7 @@ def test_valid_batches_are_fixed_and_complete() -> None:
 def test_counts_and_fingerprint() -> None:
     loader = make_loader()
     assert loader.tokens_per_batch == 64 and loader.num_micro_steps == 1
-    prints = {
-        make_loader(**change).fingerprint for change in ({}, {"seed": 8}, {"seq_len": 17}, {"name": "masked"})
-    }
+    prints = {make_loader(**change).fingerprint for change in ({}, {"seed": 8}, {"seq_len": 17}, {"name": "masked"})}
     assert len(prints) == 4 and loader.fingerprint in prints
 
 

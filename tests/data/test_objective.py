@@ -73,9 +73,7 @@ def test_prefix_learns_from_a_uniform_split_on() -> None:
     config = ObjectiveConfig("prefix")
     seen = set()
     for index in range(300):
-        example = make_example(
-            ids, segments, config=config, vocabulary=VOCABULARY, rng=example_rng(0, 0, index)
-        )
+        example = make_example(ids, segments, config=config, vocabulary=VOCABULARY, rng=example_rng(0, 0, index))
         first, second = pieces(example.weights, example.input_segments)
         assert sorted(first) == first and first[0] == 0 and first[-1] == 1
         assert sorted(second) == second and second[0] == 0 and second[-1] == 1
@@ -87,9 +85,7 @@ def test_prefix_learns_from_a_uniform_split_on() -> None:
 
 
 def test_prefix_context_gives_both_halves_back() -> None:
-    ids, segments = make_row(
-        7, 1, 0, 5, cut=True
-    )  # the third document is an end token alone: nothing to split
+    ids, segments = make_row(7, 1, 0, 5, cut=True)  # the third document is an end token alone: nothing to split
     for index in range(100):
         example = prefix_context(ids, segments, vocabulary=VOCABULARY, rng=example_rng(0, 0, index))
         contexts = pieces(example.context_ids, example.context_segments)
@@ -168,9 +164,7 @@ def test_whole_words_are_masked_together_at_berts_rate() -> None:
     for index in range(500):
         example = masked(ids, segments, config=config, vocabulary=VOCABULARY, rng=example_rng(0, 0, index))
         words: list[list[float]] = []
-        for token, weight, before in zip(
-            example.targets, example.weights, [CLS, *example.targets[:-1]], strict=True
-        ):
+        for token, weight, before in zip(example.targets, example.weights, [CLS, *example.targets[:-1]], strict=True):
             if token < FIRST:
                 assert weight == 0
                 continue
@@ -194,10 +188,7 @@ def test_nothing_to_mask_learns_nothing() -> None:
     ids, segments = np.array([END]), np.array([1])
     for whole_word in (False, True):
         config = ObjectiveConfig("masked", whole_word=whole_word)
-        assert (
-            len(masked(ids, segments, config=config, vocabulary=VOCABULARY, rng=example_rng(0, 0, 0)).targets)
-            == 0
-        )
+        assert len(masked(ids, segments, config=config, vocabulary=VOCABULARY, rng=example_rng(0, 0, 0)).targets) == 0
 
 
 CONFIG = ObjectiveConfig("span_corruption")
@@ -280,9 +271,7 @@ def test_every_mask_is_equally_likely() -> None:
         for mask in many.tolist():
             seen[tuple(mask)] += 1
     expected = draws / len(allowed)
-    assert sum((count - expected) ** 2 / expected for count in seen.values()) < 3 * len(
-        allowed
-    )  # chi squared
+    assert sum((count - expected) ** 2 / expected for count in seen.values()) < 3 * len(allowed)  # chi squared
 
 
 def test_span_lengths_have_the_stated_mean() -> None:
@@ -332,7 +321,7 @@ class FakeTokenizer:
     pad_id, bos_id, eos_id, unk_id, mask_id, cls_id, sep_id = 0, None, None, 1, 4, 2, 3
     sentinel_ids = (18, 19)
 
-    def word_starts(self, ids: object) -> np.ndarray:
+    def word_starts(self) -> np.ndarray:
         return np.arange(20) % 2 == 0
 
 
@@ -348,9 +337,7 @@ def test_vocabulary_reads_a_tokenizer() -> None:
 def test_collate_pads_right_restarts_positions_and_never_cuts() -> None:
     examples = [corrupt(*make_row(9, 4)), corrupt(*make_row(35))]
     batch = collate(examples, PAD, width=8, context_width=16)
-    assert (
-        batch.inputs.ids.shape == (2, 16) and batch.context is not None and batch.context.ids.shape == (2, 40)
-    )
+    assert batch.inputs.ids.shape == (2, 16) and batch.context is not None and batch.context.ids.shape == (2, 40)
     assert batch.inputs.segments[0].tolist() == [1] * 4 + [2] * 4 + [0] * 8
     assert batch.inputs.positions[0].tolist() == [0, 1, 2, 3] * 2 + [0] * 8
     assert batch.num_targets == len(examples[0].targets) + len(examples[1].targets)

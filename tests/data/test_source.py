@@ -146,7 +146,7 @@ def test_endless_quarantine_is_counted_and_not_written(tmp_path: Path) -> None:
     assert len((tmp_path / "quarantine").read_text().splitlines()) == 1_000
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(60))
 def test_noise_never_stops_a_reader(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     seeds = (b'{"text": "a b"}\n', b'a,text\n"x",y\n', "é字\n\n".encode(), b"\xff\xfea\x00", b"\x1f\x8b\x08\x00")

@@ -23,6 +23,7 @@ from trivium.tokenizer import Tokenizer, train_tokenizer
 
 Source = Path | Sequence[Path] | Literal["python"]
 BATCH_DOCUMENTS = 256
+SAMPLE_BYTES = 32_000_000  # for the tokenizer; they decide how much memory a large input takes
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def _fill(
             pass
     else:
         size, sentinels, kind = config.vocab_size, config.num_sentinels, config.kind
-        tokenizer = train_tokenizer(texts, kind=kind, vocab_size=size, num_sentinels=sentinels, seed=seed)
+        tokenizer = train_tokenizer(
+            texts, kind=kind, vocab_size=size, num_sentinels=sentinels, sample_bytes=SAMPLE_BYTES, seed=seed
+        )
     tokenizer.save(folder / "tokenizer")
     say("encoding")
     train = chooser.repeat(documents())
