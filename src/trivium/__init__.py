@@ -1,1 +1,84 @@
-"""trivium: one toolkit for the whole life of a language model."""
+"""trivium (三艺): one toolkit for the whole life of a language model.
+
+The encoder reads, the decoder writes, the encoder–decoder rewrites; all three are one Transformer. Names below are
+the public surface; each is imported when it is first used, so that `import trivium` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trivium.config import load_config as load_config
+    from trivium.data.prepare import prepare as prepare
+    from trivium.errors import CheckpointError as CheckpointError
+    from trivium.errors import ConfigError as ConfigError
+    from trivium.errors import DataError as DataError
+    from trivium.errors import HubError as HubError
+    from trivium.errors import RequestError as RequestError
+    from trivium.errors import TriviumError as TriviumError
+    from trivium.evaluation.run import evaluate_file as evaluate_file
+    from trivium.generation.fill import fill_mask as fill_mask
+    from trivium.generation.sample import SamplingConfig as SamplingConfig
+    from trivium.generation.text import generate_text as generate_text
+    from trivium.generation.text import stream_text as stream_text
+    from trivium.generation.write import generate as generate
+    from trivium.hub.auto import load as load
+    from trivium.hub.auto import load_model as load_model
+    from trivium.hub.auto import save_model as save_model
+    from trivium.machine import inspect_machine as inspect_machine
+    from trivium.model.config import ModelConfig as ModelConfig
+    from trivium.model.init import build_model as build_model
+    from trivium.model.transformer import Transformer as Transformer
+    from trivium.pipelines import pipeline as pipeline
+    from trivium.tokenizer.tokenizer import Tokenizer as Tokenizer
+    from trivium.tokenizer.train import train_tokenizer as train_tokenizer
+    from trivium.training.pretrain import pretrain as pretrain
+    from trivium.training.recipe import Recipe as Recipe
+    from trivium.training.recipe import load_recipe as load_recipe
+
+__version__ = "0.1.0"
+
+# Where each public name lives.
+_HOMES = {
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "HubError": "errors",
+    "ModelConfig": "model.config",
+    "Recipe": "training.recipe",
+    "RequestError": "errors",
+    "SamplingConfig": "generation.sample",
+    "Tokenizer": "tokenizer.tokenizer",
+    "Transformer": "model.transformer",
+    "TriviumError": "errors",
+    "build_model": "model.init",
+    "evaluate_file": "evaluation.run",
+    "fill_mask": "generation.fill",
+    "generate": "generation.write",
+    "generate_text": "generation.text",
+    "inspect_machine": "machine",
+    "load": "hub.auto",
+    "load_config": "config",
+    "load_model": "hub.auto",
+    "load_recipe": "training.recipe",
+    "pipeline": "pipelines",
+    "prepare": "data.prepare",
+    "pretrain": "training.pretrain",
+    "save_model": "hub.auto",
+    "stream_text": "generation.text",
+    "train_tokenizer": "tokenizer.train",
+}
+
+__all__ = [  # noqa: PLE0604 – the keys above, so that there is one list
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trivium' has no attribute {name!r}")
+    return getattr(import_module(f"trivium.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

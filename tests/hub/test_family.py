@@ -42,9 +42,7 @@ CONFIGS = {
         decoder_start_id=0,
         **SMALL,
     ),
-    "llama": ModelConfig(
-        family="decoder", num_kv_heads=2, tie_embeddings=False, max_positions=64, eos_id=2, **SMALL
-    ),
+    "llama": ModelConfig(family="decoder", num_kv_heads=2, tie_embeddings=False, max_positions=64, eos_id=2, **SMALL),
     "qwen3": ModelConfig(
         family="decoder", num_kv_heads=2, head_size=12, qk_norm=True, window=7, max_positions=64, **SMALL
     ),

@@ -96,9 +96,7 @@ def test_a_failed_save_leaves_the_old_file(folder: Path, monkeypatch: pytest.Mon
 
 def test_shared_memory_is_written_twice(tmp_path: Path) -> None:
     whole = torch.arange(6.0)
-    write_tensors(
-        tmp_path / "x.safetensors", {"a": whole[:3], "b": whole[3:], "c": whole, "d": whole.view(2, 3).T}
-    )
+    write_tensors(tmp_path / "x.safetensors", {"a": whole[:3], "b": whole[3:], "c": whole, "d": whole.view(2, 3).T})
     read = read_tensors(tmp_path / "x.safetensors")
     assert torch.equal(read["b"], whole[3:])
     assert torch.equal(read["d"], whole.view(2, 3).T)
@@ -120,10 +118,7 @@ def test_damaged_weights(folder: Path) -> None:
     header(folder, b"[" * 5000)
     refused(folder, "missing or damaged")
     for spans in (((0, 8), (4, 12)), ((0, 8), (0, 8)), ((0, 8), (8, 2**60)), ((8, 0), (8, 16))):
-        entries = {
-            name: {"dtype": "F32", "shape": [2], "data_offsets": s}
-            for name, s in zip("ab", spans, strict=True)
-        }
+        entries = {name: {"dtype": "F32", "shape": [2], "data_offsets": s} for name, s in zip("ab", spans, strict=True)}
         content = json.dumps(entries).encode()
         path.write_bytes(struct.pack("<Q", len(content)) + content + bytes(16))
         refused(folder, "missing or damaged")
@@ -253,9 +248,7 @@ def test_old_names_of_layer_norms_and_buffers(tmp_path: Path) -> None:
     save_model(pair.ours, tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     old = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-            "LayerNorm.bias", "LayerNorm.beta"
-        ): tensor
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
         for name, tensor in tensors.items()
     }
     old["bert.embeddings.position_ids"] = torch.arange(64)[None]

@@ -65,9 +65,7 @@ def their_loss(pair: Pair, inputs: Side, context: Side | None, targets: Tensor) 
     mask = (inputs.segments > 0).long()
     if context is not None:
         sources = {"input_ids": context.ids, "attention_mask": (context.segments > 0).long()}
-        return pair.theirs(
-            **sources, decoder_input_ids=inputs.ids, decoder_attention_mask=mask, labels=targets
-        ).loss
+        return pair.theirs(**sources, decoder_input_ids=inputs.ids, decoder_attention_mask=mask, labels=targets).loss
     labels = targets
     if pair.ours.config.family == "decoder":  # shifts by itself
         labels = torch.cat([torch.full_like(targets[:, :1], -100), targets[:, :-1]], 1)
@@ -170,9 +168,7 @@ def test_theirs_opens_here(name: str, tmp_path: Path) -> None:
     assert ours.config == pair.ours.config
 
 
-@pytest.mark.parametrize(
-    "name", ["gpt2", "bert", "t5", "t5-v1.1", "llama-llama3", "qwen3-tied", "marian-2017"]
-)
+@pytest.mark.parametrize("name", ["gpt2", "bert", "t5", "t5-v1.1", "llama-llama3", "qwen3-tied", "marian-2017"])
 @torch.no_grad()
 def test_folders_of_headless_classes_open_with_the_same_hidden_states(name: str, tmp_path: Path) -> None:
     pair = build_pair(name)

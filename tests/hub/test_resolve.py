@@ -23,9 +23,7 @@ def test_a_folder_is_itself(tmp_path: Path) -> None:
     assert resolve_folder(str(tmp_path)) == tmp_path
 
 
-@pytest.mark.parametrize(
-    "name", ["runs/demo/decoder", "./nothing", "../nothing", "a b", "", "org/name/x@main"]
-)
+@pytest.mark.parametrize("name", ["runs/demo/decoder", "./nothing", "../nothing", "a b", "", "org/name/x@main"])
 def test_what_is_neither_folder_nor_name(name: str) -> None:
     with pytest.raises(HubError, match="expected a model folder or a hub name like org/name"):
         resolve_folder(name if name else "/nothing")
@@ -55,13 +53,9 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
                 return self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
             if "/revision/" in self.path:
                 siblings = [{"rfilename": file} for file in files]
-                return self.reply(
-                    200, json.dumps({"id": "org/tiny", "sha": SHA, "siblings": siblings}).encode()
-                )
+                return self.reply(200, json.dumps({"id": "org/tiny", "sha": SHA, "siblings": siblings}).encode())
             if "/tree/" in self.path:
-                tree = [
-                    {"type": "file", "path": f, "size": (source / f).stat().st_size, "oid": f} for f in files
-                ]
+                tree = [{"type": "file", "path": f, "size": (source / f).stat().st_size, "oid": f} for f in files]
                 return self.reply(200, json.dumps(tree).encode())
             return self.reply(200, (source / name).read_bytes(), {"X-Repo-Commit": SHA, "ETag": f'"{name}"'})
 
@@ -93,9 +87,7 @@ def run(code: str, home: Path, **variables: str) -> str:
         "PYTHONPATH": ":".join(sys.path),
         **variables,
     }
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -110,9 +102,7 @@ except HubError as error:
 """
 
 
-def test_a_name_is_downloaded_once_without_code_and_pickles(
-    hub: tuple[str, list[str]], tmp_path: Path
-) -> None:
+def test_a_name_is_downloaded_once_without_code_and_pickles(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     endpoint, asked = hub
     home, files = tmp_path / "home", "README.md config.json generation_config.json model.safetensors"
     assert run(RESOLVE.format(name="org/tiny@main"), home, HF_ENDPOINT=endpoint) == files

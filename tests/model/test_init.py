@@ -23,9 +23,7 @@ def test_equal_seeds_give_equal_weights(name: str) -> None:
 @pytest.mark.parametrize("name", ["qwen3", "bert", "t5"])
 def test_unigram_start_predicts_frequencies(name: str) -> None:
     config = TINY[name]
-    log_frequencies = (torch.randn(config.vocab_size, generator=torch.Generator().manual_seed(0)) * 2).log_softmax(
-        0
-    )
+    log_frequencies = (torch.randn(config.vocab_size, generator=torch.Generator().manual_seed(0)) * 2).log_softmax(0)
     model = build_model(config, zero_outputs=config.family != "encoder")
     set_unigram_start(model, log_frequencies)
     side = Side.from_ids([[3, 4, 5, 6, 7], [8, 9, 10, 11, 12]])

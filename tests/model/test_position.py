@@ -43,9 +43,7 @@ def test_scaling_keeps_fast_waves_and_stretches_slow_ones() -> None:
         scaled, _ = rotary_frequencies(rope_config(rope_theta=500_000.0, rope_scaling=scaling))
         assert scaled[0] == pytest.approx(float(plain[0]))
         assert scaled[-1] == pytest.approx(float(plain[-1]) / 8)
-    linear, _ = rotary_frequencies(
-        rope_config(rope_theta=500_000.0, rope_scaling=RopeScaling("linear", factor=4.0))
-    )
+    linear, _ = rotary_frequencies(rope_config(rope_theta=500_000.0, rope_scaling=RopeScaling("linear", factor=4.0)))
     assert torch.allclose(linear, plain / 4)
 
 

@@ -2,7 +2,8 @@
 
 Every filler is asked token by token with the true earlier tokens before it, and takes its likeliest token; a gap is
 exact when all of its tokens are right, which is when greedy filling would write exactly it. The encoder–decoder
-reads both sides of a gap, the decoder only the left side.
+reads both sides of a gap, the decoder only the left side. The length of a gap is given to all of them: the tokens
+that end a span or a text are no answers.
 
 Legend: B batch, T target sequence, V vocabulary.
 """
@@ -79,7 +80,7 @@ def score_rewriter(model: Transformer, batches: Iterable[Batch], vocabulary: Voc
     model.eval()
     truth, answers = [], []
     for batch in batches:
-        likeliest = model.head(model(batch.inputs, batch.context)).argmax(-1).tolist()
+        likeliest = _answer(model.head(model(batch.inputs, batch.context)), vocabulary)
         for gap in read_gaps(batch, vocabulary):
             truth.append(gap.span)
             answers.append(likeliest[gap.row][gap.column : gap.column + len(gap.span)])
@@ -97,7 +98,7 @@ def score_writer(model: Transformer, batches: Iterable[Batch], vocabulary: Vocab
         if not documents:
             continue
         side = Side.from_ids(documents, pad_id=vocabulary.pad_id)
-        likeliest = dict(zip(documents, model.head(model(side)).argmax(-1).tolist(), strict=True))
+        likeliest = dict(zip(documents, _answer(model.head(model(side)), vocabulary), strict=True))
         for gap in gaps:
             if gap.start > 0:
                 truth.append(gap.span)
@@ -106,19 +107,27 @@ def score_writer(model: Transformer, batches: Iterable[Batch], vocabulary: Vocab
 
 
 def score_commonest(train: Iterable[Batch], valid: Iterable[Batch], vocabulary: Vocabulary) -> GapScore:
-    """Always the commonest training span of the length that is asked for: what knowing nothing of a text gets."""
-    counts: dict[int, Counter[tuple[int, ...]]] = {}
+    """What knowing nothing of the text gets: exact by the commonest training span of the gap's length, tokens by
+    the commonest token of training spans."""
+    spans: dict[int, Counter[tuple[int, ...]]] = {}
     for batch in train:
         for gap in read_gaps(batch, vocabulary):
-            counts.setdefault(len(gap.span), Counter())[gap.span] += 1
-    longest = max(counts)
-    commonest = {length: counter.most_common(1)[0][0] for length, counter in counts.items()}
+            spans.setdefault(len(gap.span), Counter())[gap.span] += 1
+    tokens = Counter(token for counter in spans.values() for span, count in counter.items() for token in span * count)
+    token = tokens.most_common(1)[0][0]
     truth = [gap.span for batch in valid for gap in read_gaps(batch, vocabulary)]
-    answers = []
-    for span in truth:
-        known = commonest.get(len(span), commonest[longest])
-        answers.append((known * len(span))[: len(span)])
-    return compare_spans(truth, answers)
+    commonest = {length: counter.most_common(1)[0][0] for length, counter in spans.items()}
+    by_span = compare_spans(truth, [commonest.get(len(span), (token,) * len(span)) for span in truth])
+    by_token = compare_spans(truth, [(token,) * len(span) for span in truth])
+    return GapScore(by_span.gaps, by_span.exact, by_token.token_accuracy)
+
+
+def _answer(logits_BTV: torch.Tensor, vocabulary: Vocabulary) -> list[list[int]]:
+    """The likeliest ordinary token of each place."""
+    allowed = torch.zeros(logits_BTV.shape[-1], dtype=torch.bool)
+    allowed[: len(vocabulary.ordinary)] = torch.from_numpy(vocabulary.ordinary)
+    found: list[list[int]] = logits_BTV.masked_fill(~allowed.to(logits_BTV.device), -torch.inf).argmax(-1).tolist()
+    return found
 
 
 def compare_spans(truth: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> GapScore:

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trivium.errors import ConfigError
-from trivium.model.attention import Attention
 from trivium.model.config import ModelConfig
 from trivium.model.layer import FeedForward
 from trivium.model.transformer import Block, Transformer
@@ -159,7 +158,8 @@ def set_copy_start(model: Transformer, *, seed: int = 0, nearness: float = 4.0, 
             table[bucket, number % heads] = nearness
     generator = torch.Generator(device=model.embedding.tokens.weight.device).manual_seed(seed + 1)
     for block in model.decoder.layers:
-        cross = cast(Attention, cast(Block, block).cross_attention)
+        cross = cast(Block, block).cross_attention
+        assert cross is not None
         cross.query.weight.normal_(0.0, match * model.config.hidden_size**-0.5, generator=generator)
         if cross.key.weight.shape == cross.query.weight.shape:
             cross.key.weight.copy_(cross.query.weight)
@@ -186,7 +186,7 @@ def set_neighbour_start(model: Transformer, *, seed: int = 0, sharpness: float =
     positions.zero_()
     positions[:, :size] = torch.cat([angle.cos(), angle.sin()], dim=1) * (2 / size) ** 0.5
     for block in model.encoder.layers:
-        attention = cast(Attention, cast(Block, block).attention)
+        attention = cast(Block, block).attention
         for head in range(config.num_heads):
             offset = (head // 2 + 1) * (1 if head % 2 else -1)
             cosine, sine = torch.diag((waves * offset).cos()), torch.diag((waves * offset).sin())

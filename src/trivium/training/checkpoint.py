@@ -154,7 +154,7 @@ def lock_run(run: Path) -> Iterator[None]:
 
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
     """`0.exp_avg/decoder.layers.0.…`: every tensor of optimizer state under its parameter's name."""
-    names = {parameter: name for name, parameter in state.model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in state.model.named_parameters()}
     return {
         f"{number}.{key}/{names[parameter]}": value
         for number, optimizer in enumerate(state.optimizers)

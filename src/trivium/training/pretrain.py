@@ -146,7 +146,7 @@ def _begin(materials: Materials) -> TrainState:
     model: Transformer = build_model(config, seed=recipe.seed, device=materials.device, zero_outputs=True)
     if recipe.family == "encoder_decoder":
         set_copy_start(model, seed=recipe.seed)
-    if recipe.family == "encoder" and os.environ.get("NB","1")=="1":
+    if recipe.family == "encoder" and os.environ.get("NB", "1") == "1":
         set_neighbour_start(model, seed=recipe.seed)
     if recipe.size.unigram_start:
         set_unigram_start(model, count_targets(materials.train, config.vocab_size).to(materials.device))

@@ -1,0 +1,243 @@
+"""The command line: one thin function a verb, imports inside, results to stdout, messages to stderr.
+
+Exit codes: 0, 1 the run failed, 2 usage or bad input, 75, 130 and 143 after a signal, with everything saved.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="trivium: the encoder reads, the decoder writes, the encoder-decoder rewrites.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+tokenizer_app = typer.Typer(help="Train a tokenizer, or see what one does.", no_args_is_help=True)
+data_app = typer.Typer(help="Prepare text for training, or see what is in it.", no_args_is_help=True)
+app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main() -> None:
+    """Run the command line; every error that a user can cause is one sentence on stderr."""
+    from trivium.errors import CheckpointError, TriviumError
+
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except TriviumError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, CheckpointError) else 2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {type(error).__name__}: {error} (run again with --debug for the traceback)", file=sys.stderr)
+        sys.exit(1)
+
+
+@tokenizer_app.command("train")
+def train_tokenizer_command(
+    text: Annotated[Path, typer.Argument(help="A text file or a folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to save to.")],
+    kind: Annotated[str, typer.Option(help="bpe, wordpiece or unigram.")] = "bpe",
+    vocab_size: Annotated[int, typer.Option(help="Number of tokens.")] = 8192,
+) -> None:
+    """Learn a tokenizer from text and save it as a Hugging Face folder."""
+    from trivium.data.source import read_documents
+    from trivium.tokenizer.train import train_tokenizer
+
+    texts = (document.text for document in read_documents(text))
+    tokenizer = train_tokenizer(texts, kind=kind, vocab_size=vocab_size)  # type: ignore[arg-type]
+    tokenizer.save(out)
+    print(f"{tokenizer.vocab_size} tokens in {out}")
+
+
+@tokenizer_app.command("inspect")
+def inspect_tokenizer_command(
+    folder: Annotated[Path, typer.Argument(help="A folder with tokenizer.json.")],
+    text: Annotated[str, typer.Argument(help="Text, or the path of a text file.")],
+    as_json: Json = False,
+) -> None:
+    """Show the tokens of a text, bytes per token and tokens per second."""
+    from trivium.data.source import read_documents
+    from trivium.tokenizer.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(folder)
+    is_file = len(text) < 1000 and Path(text).is_file()
+    texts = [document.text for document in read_documents(Path(text))] if is_file else [text]
+    report = tokenizer.measure(texts)
+    shown = [tokenizer.token_text(token) for token in tokenizer.encode(texts[0][:400])]
+    _print(
+        {
+            "kind": tokenizer.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "tokens": report.tokens,
+            "bytes_per_token": round(report.bytes_per_token, 3),
+            "tokens_per_second": round(report.tokens_per_second),
+            "first_tokens": shown,
+        },
+        as_json,
+    )
+
+
+@data_app.command("prepare")
+def prepare_command(
+    text: Annotated[str, typer.Argument(help="A file, a folder, or `python` for this installation's documentation.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer that is trained.")] = 4096,
+    tokenizer: Annotated[str, typer.Option(help="Use this tokenizer's folder instead of training one.")] = "",
+) -> None:
+    """Split, tokenize and shard text for training; held-out text leaves first."""
+    from trivium.data.prepare import TokenizerConfig, prepare
+    from trivium.data.shards import read_manifest
+
+    source: Any = "python" if text == "python" else Path(text)
+    config = TokenizerConfig(vocab_size=vocab_size, folder=tokenizer)
+    folder = prepare(source, out, tokenizer=config, progress=_say)
+    parts = read_manifest(folder)["parts"]
+    for name, part in parts.items():
+        print(f"{name}: {part['documents']:,} documents, {part['tokens']:,} tokens, {part['bytes']:,} bytes")
+    print(f"in {folder}")
+
+
+@data_app.command("inspect")
+def inspect_data_command(
+    path: Annotated[Path, typer.Argument(help="A text file, a folder, or a prepared folder.")], as_json: Json = False
+) -> None:
+    """Show what a file, folder or prepared folder holds."""
+    from trivium.data.prepare import inspect_data
+
+    _print(inspect_data(path), as_json)
+
+
+@app.command("pretrain")
+def pretrain_command(
+    recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value …")] = None,
+    minutes: Annotated[float, typer.Option(help="Budget of training time, instead of the recipe's.")] = 0.0,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the run and start over.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model from nothing; the same command resumes."""
+    from dataclasses import asdict
+
+    from trivium.training.recipe import load_recipe
+
+    budget = [f"budget={{minutes: {minutes}}}"] if minutes else []
+    loaded = load_recipe(recipe, [*budget, *(overrides or [])])
+    from trivium.training.pretrain import pretrain
+
+    result = pretrain(loaded, restart=restart, progress=_say)
+    _print({**asdict(result), "report": str(Path(loaded.run) / "report.html")}, as_json)
+
+
+@app.command("generate")
+def generate_command(
+    folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],
+    prompt: Annotated[str, typer.Argument(help="Text to continue, to rewrite, or with [MASK] to fill.")],
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    temperature: Annotated[float, typer.Option(help="Below 1: safer.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Choose among the k likeliest; 0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Choose among the likeliest that hold this share.")] = 0.95,
+    num_beams: Annotated[int, typer.Option(help="Beam search with so many beams.")] = 1,
+    seed: Annotated[int, typer.Option(help="Equal seeds write equal texts.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write with a decoder, rewrite with an encoder-decoder, or fill an encoder's masks."""
+    from trivium.generation.fill import fill_mask
+    from trivium.generation.sample import SamplingConfig
+    from trivium.generation.text import generate_text, stream_text
+    from trivium.hub.auto import load
+
+    plain = greedy or num_beams > 1
+    config = SamplingConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=not plain,
+        temperature=1.0 if plain else temperature,
+        top_k=0 if plain else top_k,
+        top_p=1.0 if plain else top_p,
+        num_beams=num_beams,
+        seed=seed,
+    )
+    model, tokenizer = load(folder)
+    if model.config.family == "encoder":
+        found = fill_mask(model, tokenizer, prompt, top_k=top_k or 5)
+        rows = [[{"token": each.token_text, "probability": each.probability} for each in gap] for gap in found]
+        if as_json:
+            _print({"fills": rows}, as_json)
+        for number, gap in enumerate([] if as_json else rows, start=1):
+            print(f"gap {number}: " + "  ".join(f"{each['token']!r} {each['probability']:.1%}" for each in gap))
+    elif as_json:
+        (answer,) = generate_text(model, tokenizer, [prompt], config)
+        _print({"prompt": prompt, "text": answer}, as_json)
+    elif num_beams > 1:
+        print(generate_text(model, tokenizer, [prompt], config)[0])
+    else:
+        for piece in stream_text(model, tokenizer, prompt, config):
+            print(piece, end="", flush=True)
+        print()
+
+
+@app.command("evaluate")
+def evaluate_command(
+    folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],
+    file: Annotated[Path, typer.Argument(help="Text that the model has not seen.")],
+    as_json: Json = False,
+) -> None:
+    """Loss, perplexity and bits per byte of a model on a text file."""
+    from trivium.evaluation.run import evaluate_file
+
+    report = evaluate_file(folder, file)
+    names = ("loss", "perplexity", "bits_per_byte", "tokens")
+    _print({name: getattr(report, name) for name in names}, as_json)
+
+
+@app.command("doctor")
+def doctor_command(as_json: Json = False) -> None:
+    """Show what this machine is, what is missing, and what to do."""
+    from dataclasses import asdict
+
+    from trivium.machine import describe_problems, inspect_machine
+
+    problems = [f"{problem}: {remedy}" for problem, remedy in describe_problems()]
+    _print({**asdict(inspect_machine()), "problems": problems or ["none"]}, as_json)
+
+
+@app.command("demo")
+def demo_command(
+    minutes: Annotated[float, typer.Option(help="Training time of all three models together.")] = 6.0,
+    text: Annotated[str, typer.Option(help="Your own file or folder instead of Python's documentation.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/demo"),
+    restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier demo in that folder.")] = False,
+) -> None:
+    """Train a writer, a reader and a rewriter on real text, and see what they do."""
+    from trivium.demo import run_demo
+
+    run_demo(text or None, minutes=minutes, out=out, restart=restart)
+
+
+def _print(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+        print(f"{name:<{width}}  {text}")
+
+
+def _say(message: str) -> None:
+    print(f"{message} …", file=sys.stderr, flush=True)
