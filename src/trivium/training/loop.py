@@ -25,7 +25,7 @@ from trivium.evaluation.likelihood import evaluate_loss
 from trivium.model import Transformer
 from trivium.tokenizer import Tokenizer
 from trivium.training.checkpoint import Counters, TrainState, save_checkpoint
-from trivium.training.loss import sum_cross_entropy
+from trivium.training.loss import chunked_cross_entropy
 from trivium.training.monitor import Monitor
 from trivium.training.recipe import BudgetConfig, LossConfig, Recipe
 from trivium.training.schedule import rate_factor
@@ -131,13 +131,17 @@ def clip_gradients(model: torch.nn.Module, largest: float) -> float:
 
 def batch_loss(model: Transformer, batch: Batch, options: LossConfig, target_count: float) -> torch.Tensor:
     """This batch's share of the step's loss: its sum over targets, divided by the whole step's target count."""
-    hidden = model.head.prepare(model(batch.inputs, batch.context)).flatten(0, 1)
-    total = sum_cross_entropy(
-        hidden,
+    hidden = model(batch.inputs, batch.context).flatten(0, 1)
+    targets, weights = batch.targets.flatten(), batch.weights.flatten()
+    rows = weights.nonzero()[:, 0]
+    if len(rows) < len(weights):  # of a masked batch, 85 % of the rows need no head
+        hidden, targets, weights = (each.index_select(0, rows) for each in (hidden, targets, weights))
+    total = chunked_cross_entropy(
+        model.head.prepare(hidden),
         model.head.vocabulary,
-        batch.targets.flatten(),
-        batch.weights.flatten(),
-        bias_V=model.head.bias,
+        model.head.bias,
+        targets,
+        weights,
         label_smoothing=options.label_smoothing,
         z_loss=options.z_loss,
     )
