@@ -20,6 +20,7 @@ from pathlib import Path
 
 from trivium.data.source import Document, clean_text
 from trivium.data.split import hash_letters
+from trivium.errors import DataError
 
 SHORTEST = 60  # characters; shorter docstrings say little
 SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "dist-packages", "lib2to3", "__pycache__", "_vendor"}
@@ -138,7 +139,7 @@ def _collect(
         assert answers is not None
         line = answers.readline()
         if not line:
-            raise RuntimeError(f"a process that reads docstrings ended before {path}")
+            raise DataError(f"a process that reads docstrings ended at {path}; expected one answer a file; run again")
         for at, text in json.loads(line):
             yield Document(text, source, at)
         if progress is not None and (done % 256 == 0 or done + 1 == len(files)):
