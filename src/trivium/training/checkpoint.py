@@ -5,6 +5,7 @@ which is written last. No pickle anywhere. A folder without a valid manifest is 
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,19 @@ import torch
 from torch import Tensor
 
 from trivium.data.shards import hash_file
-from trivium.errors import CheckpointError
+from trivium.errors import CheckpointError, HubError
 from trivium.hub.auto import load_model, save_model
 from trivium.hub.convert import read_tensors, write_tensors
 from trivium.model import Transformer
 from trivium.tokenizer import Tokenizer
+from trivium.training.storage import (
+    Storage,
+    clear_unfinished,
+    put_folder,
+    remove_folder,
+    sync_tree,
+    unfinished_name,
+)
 
 MANIFEST = "MANIFEST.json"
 
@@ -36,9 +46,12 @@ class Counters:
     step: int = 0
     tokens: int = 0
     elapsed_seconds: float = 0.0
-    marks_passed: int = 0
+    lines: int = 0  # of metrics.jsonl
+    marks_passed: int = 0  # of the shares of the budget at which the run is evaluated
+    evaluated_step: int = -1
     skipped_in_a_row: int = 0
     loss_before: float = 0.0
+    evaluation: dict[str, float] = field(default_factory=dict)  # the last one
     schema: int = 1
 
 
@@ -52,34 +65,42 @@ class TrainState:
 
 
 def save_checkpoint(
-    state: TrainState, run: Path, *, tokenizer: Tokenizer, fingerprint: dict[str, str], keep_last: int = 2
+    state: TrainState,
+    run: Path,
+    *,
+    tokenizer: Tokenizer | None,
+    fingerprint: dict[str, str],
+    keep_last: int = 2,
+    storage: Storage | None = None,
 ) -> Path:
     """Write `checkpoints/step-…` so that a reader sees a whole one or none; older ones beyond `keep_last` go.
 
     Raises `CheckpointError` when the disk is full or cannot be written; the previous checkpoint is untouched.
     """
+    storage = storage or Storage()
     folder = run / "checkpoints" / f"step-{state.counters.step:08d}"
-    unfinished = folder.with_name(f".{folder.name}.tmp")
+    unfinished = unfinished_name(folder)
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        storage.remove(unfinished)
         (unfinished / "state").mkdir(parents=True)
+        storage.sync(run)
         save_model(state.model, unfinished, tokenizer=tokenizer)
         write_tensors(unfinished / "state" / "optimizer.safetensors", _optimizer_tensors(state))
-        _write_json(unfinished / "state" / "state.json", {**asdict(state.counters), "fingerprint": fingerprint})
-        _write_manifest(unfinished)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-        _sync(folder.parent)
-    except OSError as error:
+        counters = {**asdict(state.counters), "fingerprint": fingerprint}
+        storage.write(unfinished / "state" / "state.json", _to_json(counters))
+        sync_tree(storage, unfinished)
+        storage.write(unfinished / MANIFEST, _to_json(_describe(unfinished, state.model, fingerprint)))
+        storage.sync(unfinished)
+        put_folder(storage, unfinished, folder)
+        for old in list_checkpoints(run)[: -max(keep_last, 1)]:
+            remove_folder(storage, old)
+    except (OSError, HubError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        free = shutil.disk_usage(run).free
+        free, needed = shutil.disk_usage(run).free, _count_bytes(state)
         raise CheckpointError(
-            f"the checkpoint at step {state.counters.step} could not be written to {folder.parent} ({error.strerror}; "
-            f"{free} bytes are free); the previous one is whole; make room and run the same command"
-        ) from None
-    for old in list_checkpoints(run)[:-keep_last]:
-        shutil.rmtree(old)
+            f"the checkpoint at step {state.counters.step} could not be written to {folder.parent} ({error}); it takes "
+            f"about {needed:,} bytes and {free:,} are free; earlier ones are whole; make room and run the same command"
+        ) from error
     return folder
 
 
@@ -91,10 +112,10 @@ def list_checkpoints(run: Path) -> list[Path]:
 def restore_latest(state: TrainState, run: Path, fingerprint: dict[str, str]) -> bool:
     """Put the newest whole checkpoint into `state`; False if the run has none.
 
-    A damaged one is passed over with a warning that names the file. Raises `CheckpointError` when all are.
+    What a killed save left is deleted; a damaged checkpoint is passed over with a warning that names the file.
+    Raises `CheckpointError` when all are damaged, or the newest whole one belongs to other data or another model.
     """
-    for leftover in (run / "checkpoints").glob(".*.tmp"):
-        shutil.rmtree(leftover)
+    clear_unfinished(run / "checkpoints")
     folders = list_checkpoints(run)
     for folder in reversed(folders):
         try:
@@ -113,11 +134,13 @@ def verify_folder(folder: Path) -> None:
     """Compare a folder with its manifest, file by file; raises `CheckpointError` that names the first difference."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{folder / MANIFEST} is missing or unreadable; the save did not finish") from None
-    if manifest.get("schema") != 1:
-        raise CheckpointError(f"{folder} has schema {manifest.get('schema')}; this version reads 1; upgrade trivium")
+        schema, digest, files = manifest["schema"], manifest.pop("sha256"), dict(manifest["files"])
+        if digest != _digest(manifest):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{folder / MANIFEST} is missing or damaged; expected a finished save") from None
+    if schema != 1:
+        raise CheckpointError(f"{folder} has schema {schema}; this version reads 1; upgrade trivium")
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
     for name in sorted(present | set(files)):
         path = folder / name
@@ -139,7 +162,7 @@ def lock_run(run: Path) -> Iterator[None]:
     with (run / "lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise CheckpointError(
@@ -168,52 +191,52 @@ def _restore(state: TrainState, folder: Path, fingerprint: dict[str, str]) -> No
     before = saved.pop("fingerprint")
     if before.get("data") != fingerprint.get("data"):
         raise CheckpointError(
-            f"{folder} was trained on other data or with other row sizes; expected the same; use --restart or another run"
+            f"{folder} was trained on other data or other rows; expected the same; use --restart or another run"
         )
     changed = [name for name in fingerprint if before.get(name) != fingerprint[name]]
     if changed:
         what = ", ".join(f"{name}: {before.get(name)} → {fingerprint[name]}" for name in changed)
         warnings.warn(f"resuming on another machine ({what}): same samples, but not the same bits", stacklevel=3)
-    weights = load_model(str(folder)).state_dict()
-    own = state.model.state_dict()
-    if not set(weights) <= set(own):
-        raise CheckpointError(f"{folder} holds another architecture than the recipe; use --restart or another run")
+    weights = dict(load_model(folder).named_parameters())
+    own = dict(state.model.named_parameters())
+    if {name: each.shape for name, each in weights.items()} != {name: each.shape for name, each in own.items()}:
+        raise CheckpointError(f"{folder} holds another model than the recipe's; use --restart or another run")
     with torch.no_grad():
         for name, parameter in own.items():
-            found = weights.get(name)
-            if found is not None and found.shape != parameter.shape:
-                raise CheckpointError(f"{folder} holds {name} as {tuple(found.shape)}; use --restart or another run")
-            parameter.copy_(torch.zeros_like(parameter) if found is None else found)
-    parameters = dict(state.model.named_parameters())
+            parameter.copy_(weights[name])
+    device = next(iter(own.values())).device
     for key, value in read_tensors(folder / "state" / "optimizer.safetensors").items():
         place, name = key.split("/", 1)
         number, slot = place.split(".", 1)
-        state.optimizers[int(number)].state[parameters[name]][slot] = value.clone()
+        state.optimizers[int(number)].state[own[name]][slot] = value.to(device, copy=True)
     state.counters = Counters(**saved)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as out:
-        json.dump(value, out, indent=1, ensure_ascii=False)
-        out.flush()
-        os.fsync(out.fileno())
+def _describe(folder: Path, model: Transformer, fingerprint: dict[str, str]) -> dict[str, Any]:
+    """The manifest of a folder: size and hash of each file, the shapes of the tensors, versions, machine, own hash."""
+    files = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest: dict[str, Any] = {
+        "schema": 1,
+        "versions": {name: version(name) for name in ("trivium", "torch", "safetensors")},
+        "machine": fingerprint,
+        "tensors": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+        "files": files,
+    }
+    return {**manifest, "sha256": _digest(manifest)}
 
 
-def _write_manifest(folder: Path) -> None:
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            _sync(path)
-            files[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": hash_file(path)}
-    for inside in (folder / "state", folder):
-        _sync(inside)
-    _write_json(folder / MANIFEST, {"schema": 1, "torch": torch.__version__, "files": files})
-    _sync(folder)
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _to_json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _count_bytes(state: TrainState) -> int:
+    tensors = [*state.model.parameters(), *_optimizer_tensors(state).values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

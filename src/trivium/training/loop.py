@@ -27,7 +27,7 @@ from trivium.tokenizer import Tokenizer
 from trivium.training.checkpoint import Counters, TrainState, save_checkpoint
 from trivium.training.loss import chunked_cross_entropy
 from trivium.training.monitor import Monitor
-from trivium.training.recipe import BudgetConfig, LossConfig, Recipe
+from trivium.training.recipe import BudgetConfig, LossConfig, Recipe, SaveConfig
 from trivium.training.schedule import rate_factor
 
 SKIPS_ALLOWED = 10
@@ -59,17 +59,26 @@ class Interruption:
 def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate: Samples | None = None) -> None:
     """Train `state` in place until the recipe's budget is spent; save and exit with its code on a signal.
 
-    `on_evaluate` gives sample texts for the log at each evaluation. Raises `CheckpointError` after ten updates in
-    a row that were not finite; raises `SystemExit` with 143, 75 or 130 after SIGTERM, SIGUSR1 or Ctrl-C.
+    `on_evaluate(model, progress)` gives sample texts for the log at each evaluation: before the first step, where the
+    recipe says, and at the end. Raises `CheckpointError` after ten updates in a row that were not finite; raises
+    `SystemExit` with 143, 75 or 130 after SIGTERM, SIGUSR1 or Ctrl-C.
     """
     recipe, counters, model = materials.recipe, state.counters, state.model
+    saved_step = counters.step
     model.train()
     with catch_signals() as interruption:
-        while (progress := measure_progress(recipe.budget, counters)) < 1.0:
-            if _is_due(recipe, counters, progress):
-                _evaluate(state, materials, monitor, progress=progress, on_evaluate=on_evaluate)
-            if recipe.save.every_steps and counters.step and counters.step % recipe.save.every_steps == 0:
-                _save(state, materials)
+        while True:
+            progress = measure_progress(recipe.budget, counters)
+            if interruption.code is None and is_due(recipe.save, counters, progress):
+                evaluate(state, materials, monitor, progress=progress, on_evaluate=on_evaluate)
+            ends = interruption.code is not None or progress >= 1.0
+            if counters.step != saved_step and (ends or _divides(recipe.save.every_steps, counters.step)):
+                _save(state, materials, monitor)
+                saved_step = counters.step
+            if interruption.code is not None:
+                raise SystemExit(interruption.code)
+            if progress >= 1.0:
+                return
             started = time.perf_counter()
             factor = rate_factor(recipe.schedule, progress)
             for optimizer in state.optimizers:
@@ -82,28 +91,25 @@ def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate
                 for optimizer in state.optimizers:
                     optimizer.step()
             model.zero_grad(set_to_none=True)
-            counters.skipped_in_a_row = 0 if finite else counters.skipped_in_a_row + 1
             seconds = time.perf_counter() - started
+            counters.skipped_in_a_row = 0 if finite else counters.skipped_in_a_row + 1
             counters.step += 1
             counters.tokens += materials.train.tokens_per_batch
             counters.elapsed_seconds += seconds
             entry = {
                 "step": counters.step,
-                "loss": loss,
-                "gradient_norm": norm,
+                "loss": loss if finite else None,
+                "gradient_norm": norm if finite else None,
                 "rate": factor,
                 "seconds": seconds,
             }
-            monitor.record(entry if finite else {**entry, "loss": None, "gradient_norm": None, "skipped": True})
+            monitor.record(entry if finite else {**entry, "skipped": True})
             monitor.show(progress=progress, text=_describe(loss, materials, counters, recipe.budget))
             if counters.skipped_in_a_row >= SKIPS_ALLOWED:
                 raise CheckpointError(
                     f"{SKIPS_ALLOWED} updates in a row were not finite, the last at step {counters.step}; the last "
                     "checkpoint is whole; lower optimizer.rate and run again"
                 )
-            if interruption.code is not None:
-                _save(state, materials)
-                raise SystemExit(interruption.code)
 
 
 def measure_progress(budget: BudgetConfig, counters: Counters) -> float:
@@ -184,22 +190,39 @@ def _accumulate(state: TrainState, materials: Materials) -> float:
     return total
 
 
-def _is_due(recipe: Recipe, counters: Counters, progress: float) -> bool:
-    """Whether to evaluate before the next step: a mark of the budget was passed, or enough steps were taken."""
-    passed = sum(progress >= mark for mark in recipe.save.evaluate_at)
-    every = recipe.save.evaluate_every_steps
-    due = passed > counters.marks_passed or bool(every and counters.step and counters.step % every == 0)
-    counters.marks_passed = passed
-    return due
+def is_due(save: SaveConfig, counters: Counters, progress: float) -> bool:
+    """Whether to evaluate before the next step: at the start, at the end, past a mark, or after enough steps."""
+    if counters.evaluated_step == counters.step:
+        return False
+    mark = _count_marks(save, progress) > counters.marks_passed
+    return counters.step == 0 or progress >= 1.0 or mark or _divides(save.evaluate_every_steps, counters.step)
 
 
-def _evaluate(
-    state: TrainState, materials: Materials, monitor: Monitor, *, progress: float, on_evaluate: Samples | None
+def evaluate(
+    state: TrainState,
+    materials: Materials,
+    monitor: Monitor,
+    *,
+    progress: float,
+    on_evaluate: Samples | None = None,
 ) -> None:
-    entry = evaluate_now(state.model, materials)
+    """Score the held-out part, log it with sample texts, and remember in the state that it was done."""
+    counters, found = state.counters, evaluate_now(state.model, materials)
     samples = on_evaluate(state.model, progress) if on_evaluate else []
     state.model.train()
-    monitor.record({"step": state.counters.step, "valid": entry, "samples": samples, "progress": progress})
+    counters.marks_passed = _count_marks(materials.recipe.save, progress)
+    counters.evaluated_step, counters.evaluation = counters.step, found
+    if counters.step == 0:
+        counters.loss_before = found["loss"]
+    monitor.record({"step": counters.step, "valid": found, "samples": samples, "progress": progress})
+
+
+def _count_marks(save: SaveConfig, progress: float) -> int:
+    return sum(progress >= mark for mark in save.evaluate_at)
+
+
+def _divides(interval: int, step: int) -> bool:
+    return interval > 0 and step > 0 and step % interval == 0
 
 
 def evaluate_now(model: Transformer, materials: Materials) -> dict[str, Any]:
@@ -209,14 +232,14 @@ def evaluate_now(model: Transformer, materials: Materials) -> dict[str, Any]:
     return asdict(evaluate_loss(model, moved, bytes_per_token=materials.bytes_per_token))
 
 
-def _save(state: TrainState, materials: Materials) -> None:
-    recipe = materials.recipe
+def _save(state: TrainState, materials: Materials, monitor: Monitor) -> None:
+    state.counters.lines = monitor.sync()
     save_checkpoint(
         state,
-        Path(recipe.run),
+        Path(materials.recipe.run),
         tokenizer=materials.tokenizer,
         fingerprint=materials.fingerprint,
-        keep_last=recipe.save.keep_last,
+        keep_last=materials.recipe.save.keep_last,
     )
 
 

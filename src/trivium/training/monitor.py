@@ -4,6 +4,7 @@ Writes to stderr, never to stdout. Knows nothing of models.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,11 +15,14 @@ LINE_SECONDS = 10.0
 
 
 class Monitor:
-    """Appends to `metrics.jsonl` and shows progress: a rich bar on a terminal, else a line every ten seconds."""
+    """Appends to `metrics.jsonl` and shows progress: a rich bar on a terminal, else a line every ten seconds.
 
-    def __init__(self, run: Path, *, name: str, resume_step: int, quiet: bool = False) -> None:
+    `lines` is how many lines the resumed checkpoint had seen; later ones are dropped, their steps come again.
+    """
+
+    def __init__(self, run: Path, *, name: str, lines: int = 0, quiet: bool = False) -> None:
         self.path, self.name, self.quiet = run / "metrics.jsonl", name, quiet
-        self._keep_up_to(resume_step)
+        self.lines = self._keep(lines)
         self._file = self.path.open("a", encoding="utf-8")
         self._last_line, self._bar, self._task = 0.0, None, None
         if not quiet and sys.stderr.isatty():
@@ -44,6 +48,12 @@ class Monitor:
         """Add one line to metrics.jsonl."""
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._file.flush()
+        self.lines += 1
+
+    def sync(self) -> int:
+        """Wait until the lines are on the disk, and count them: what a checkpoint may rely on."""
+        os.fsync(self._file.fileno())
+        return self.lines
 
     def show(self, *, progress: float, text: str) -> None:
         """Move the bar; without a terminal print `text` if ten seconds have passed."""
@@ -53,17 +63,20 @@ class Monitor:
             self._last_line = time.monotonic()
             print(f"{self.name}: {progress:.0%} {text}", file=sys.stderr, flush=True)
 
-    def _keep_up_to(self, step: int) -> None:
-        """Drop lines of steps that a resumed run will take again."""
-        kept = [line for line in read_lines(self.path) if json.loads(line)["step"] <= step] if step else []
-        self.path.write_text("".join(kept), encoding="utf-8")
+    def _keep(self, lines: int) -> int:
+        """Cut the file after so many whole lines, in place, so that a crash here loses none of them."""
+        kept = read_lines(self.path)[:lines]
+        if self.path.exists():
+            os.truncate(self.path, sum(map(len, kept)))
+        return len(kept)
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[bytes]:
     """The whole lines of metrics.jsonl; one that a crash cut short is left out."""
     if not path.exists():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    # Not splitlines(): a sample may hold a line separator of Unicode.
+    return [line + b"\n" for line in path.read_bytes().split(b"\n")[:-1] if line.endswith(b"}")]
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:

@@ -7,9 +7,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +18,19 @@ from trivium.data.loader import Loader
 from trivium.data.objective import Vocabulary
 from trivium.data.prepare import prepare
 from trivium.data.shards import Shards
+from trivium.errors import ConfigError
 from trivium.hub.auto import save_model
 from trivium.machine import compute_fingerprint, inspect_machine, keep_freed_memory
 from trivium.model import Transformer, build_model, set_unigram_start
 from trivium.model.init import set_copy_start, set_neighbour_start
 from trivium.tokenizer import Tokenizer
-from trivium.training.checkpoint import TrainState, lock_run, restore_latest
-from trivium.training.loop import Materials, Samples, evaluate_now, train
+from trivium.training.checkpoint import TrainState, list_checkpoints, lock_run, restore_latest
+from trivium.training.loop import Materials, Samples, train
 from trivium.training.monitor import Monitor
 from trivium.training.optim import build_optimizers
-from trivium.training.recipe import Recipe, choose_objective, choose_rate, design_model
+from trivium.training.recipe import Recipe, design_model, find_change, load_recipe, resolve_recipe
 from trivium.training.report import write_report
+from trivium.training.storage import Storage, clear_unfinished, put_folder, put_text, unfinished_name
 
 COUNTED_BATCHES = 200
 
@@ -60,32 +61,27 @@ def pretrain(
 ) -> PretrainResult:
     """Train a model from nothing as the recipe says and save it to `run/final`.
 
-    `on_evaluate(model, progress)` may return sample texts for the log and the report. Raises `ConfigError`,
-    `DataError`, `CheckpointError`; after a signal it saves and raises `SystemExit`.
+    `on_evaluate(model, progress)` may return sample texts for the log and the report. A run may be continued with
+    another budget, but not with another model or other data: that is a `ConfigError`. Raises `DataError` and
+    `CheckpointError` too; after a signal it saves and raises `SystemExit`.
     """
     run = Path(recipe.run)
     with lock_run(run):
         if restart:
             _start_over(run)
-        finished = run / "result.json"
-        if finished.is_file():
-            return PretrainResult(**json.loads(finished.read_text(encoding="utf-8")))
+        clear_unfinished(run)
+        same = _compare_recipes(run, recipe)
+        if same and (run / "result.json").is_file():
+            return PretrainResult(**json.loads((run / "result.json").read_text(encoding="utf-8")))
         keep_freed_memory()
         materials = gather_materials(recipe, progress)
-        save_config(recipe, run / "config.yaml")
+        save_config(materials.recipe, unfinished_name(run / "config.yaml"))
+        unfinished_name(run / "config.yaml").replace(run / "config.yaml")
         state = _begin(materials)
         restore_latest(state, run, materials.fingerprint)
-        with Monitor(run, name=recipe.family, resume_step=state.counters.step, quiet=quiet) as monitor:
-            if state.counters.step == 0:
-                before = evaluate_now(state.model, materials)
-                state.counters.loss_before = before["loss"]
-                samples = on_evaluate(state.model, 0.0) if on_evaluate else []
-                monitor.record({"step": 0, "valid": before, "samples": samples, "progress": 0.0})
+        with Monitor(run, name=recipe.family, lines=state.counters.lines, quiet=quiet) as monitor:
             train(state, materials, monitor, on_evaluate)
-            after = evaluate_now(state.model, materials)
-            samples = on_evaluate(state.model, 1.0) if on_evaluate else []
-            monitor.record({"step": state.counters.step, "valid": after, "samples": samples, "progress": 1.0})
-        return _finish(state, materials, after)
+        return _finish(state, materials)
 
 
 def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = None) -> Materials:
@@ -101,7 +97,9 @@ def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = No
     )
     tokenizer = Tokenizer.load(folder / "tokenizer")
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
-    objective = choose_objective(recipe)
+    recipe = resolve_recipe(recipe)
+    assert recipe.objective is not None
+    objective = recipe.objective
 
     def open_part(part: str, *, micro_rows: int) -> Loader:
         return Loader(
@@ -119,7 +117,7 @@ def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = No
     part = Shards(folder, "valid", verify=False)
     machine = inspect_machine()
     return Materials(
-        recipe=replace(recipe, optimizer=replace(recipe.optimizer, rate=choose_rate(recipe))),
+        recipe=recipe,
         train=loader,
         valid=valid,
         bytes_per_token=part.num_bytes / max(part.num_tokens, 1),
@@ -154,12 +152,12 @@ def _begin(materials: Materials) -> TrainState:
     return TrainState(model, build_optimizers(model, recipe.optimizer, compute_dtype=materials.compute_dtype))
 
 
-def _finish(state: TrainState, materials: Materials, after: dict[str, Any]) -> PretrainResult:
-    recipe = materials.recipe
-    run, counters = Path(recipe.run), state.counters
-    folder = run / "final"
+def _finish(state: TrainState, materials: Materials) -> PretrainResult:
+    """Write `final/`, the report and, when all else is there, the result."""
+    recipe, counters, after = materials.recipe, state.counters, state.counters.evaluation
+    run, storage = Path(recipe.run), Storage()
     result = PretrainResult(
-        folder=str(folder),
+        folder=str(run / "final"),
         parameters=sum(parameter.numel() for parameter in state.model.parameters()),
         steps=counters.step,
         tokens=counters.tokens,
@@ -175,10 +173,23 @@ def _finish(state: TrainState, materials: Materials, after: dict[str, Any]) -> P
         f"{counters.elapsed_seconds:,.0f} s; held-out loss {after['loss']:.3f} nats per target, "
         f"{after['bits_per_byte']:.3f} bits per byte."
     )
-    save_model(state.model, folder, tokenizer=materials.tokenizer, card={"title": run.name, "text": text})
+    unfinished = unfinished_name(run / "final")
+    save_model(state.model, unfinished, tokenizer=materials.tokenizer, card={"title": run.name, "text": text})
+    put_folder(storage, unfinished, run / "final")
     write_report(run, recipe=to_dict(recipe), manifest=materials.train.source, result=asdict(result))
-    (run / "result.json").write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    put_text(storage, run / "result.json", json.dumps(asdict(result), indent=1) + "\n")
     return result
+
+
+def _compare_recipes(run: Path, recipe: Recipe) -> bool:
+    """Whether the run was begun with exactly this recipe; raises `ConfigError` if it cannot be continued with it."""
+    path = run / "config.yaml"
+    if not path.is_file() or not (list_checkpoints(run) or (run / "result.json").is_file()):
+        return False
+    old, new = load_recipe(path), resolve_recipe(recipe)
+    if change := find_change(old, new):
+        raise ConfigError(f"{run} holds another run ({change}); expected the same recipe; use --restart or another run")
+    return old.budget == new.budget
 
 
 def _start_over(run: Path) -> None:

@@ -5,11 +5,11 @@ learning rate for each family; builds nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trivium.config import load_config
+from trivium.config import load_config, to_dict
 from trivium.data.objective import ObjectiveConfig
 from trivium.data.prepare import TokenizerConfig
 from trivium.errors import ConfigError
@@ -133,6 +133,35 @@ def choose_objective(recipe: Recipe) -> ObjectiveConfig:
 def choose_rate(recipe: Recipe) -> float:
     """The recipe's peak learning rate, or the one that its family and width call for."""
     return recipe.optimizer.rate or RATES[recipe.family] * float((128 / recipe.size.width) ** 0.5)
+
+
+def resolve_recipe(recipe: Recipe) -> Recipe:
+    """The same recipe with everything that was left to the family and the dial written out."""
+    return replace(
+        recipe,
+        size=replace(recipe.size, layers=recipe.size.num_layers),
+        objective=choose_objective(recipe),
+        optimizer=replace(recipe.optimizer, rate=choose_rate(recipe)),
+    )
+
+
+def find_change(old: Recipe, new: Recipe) -> str | None:
+    """The first setting in which two resolved recipes would make different runs, as `key: old → new`.
+
+    Budget, intervals, and where files lie may change between a run and its continuation.
+    """
+    data = replace(old.data, prepared=new.data.prepared, valid_rows=new.data.valid_rows)
+    old = replace(old, budget=new.budget, save=new.save, run=new.run, data=data)
+    before, after = _flatten(to_dict(old)), _flatten(to_dict(new))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return f"{changed[0]}: {before.get(changed[0])} → {after.get(changed[0])}" if changed else None
+
+
+def _flatten(settings: dict[str, Any], place: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flatten(value, f"{place}{name}.") if isinstance(value, dict) else {place + name: value}
+    return flat
 
 
 def design_model(recipe: Recipe, tokenizer: Tokenizer) -> ModelConfig:
