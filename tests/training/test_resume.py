@@ -1,0 +1,107 @@
+"""T1 and T7: a run that is killed or told to stop ends as if it had never been interrupted."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.training.runs import INTERVAL, STEPS, contents, kill_often, loss_log, redone_steps, settings_for, start_child
+from trivium.data.loader import Loader
+from trivium.training import load_recipe, pretrain
+from trivium.training.monitor import read_metrics
+
+RUNS = {
+    "decoder": ["size.unigram_start=true"],
+    "encoder": ["size.checkpoint_activations=true"],
+    "encoder_decoder": ["optimizer.name=muon"],
+}
+
+
+def compare(killed: Path, reference: Path, steps: int) -> None:
+    """Weights, optimizer state, counters and log are those of the reference, bit for bit; nothing else is left."""
+    places = [Path("final"), Path("checkpoints") / f"step-{steps:08d}"]
+    for place in places:
+        mine, theirs = contents(killed / place), contents(reference / place)
+        assert mine.keys() == theirs.keys()
+        for name in ("model.safetensors", "state/optimizer.safetensors", "tokenizer.json"):
+            assert mine.get(name) == theirs.get(name), f"{place / name} differs"
+    states = [json.loads((run / places[1] / "state" / "state.json").read_text()) for run in (killed, reference)]
+    assert states[0].pop("elapsed_seconds") > 0 < states[1].pop("elapsed_seconds")
+    assert states[0] == states[1]
+    assert loss_log(killed) == loss_log(reference)
+    assert not list(killed.rglob("*.tmp"))
+
+
+def torture(family: str, text: Path, folder: Path, *, steps: int, inside: int, between: int, more: list[str]) -> int:
+    more = [*more, f"budget.steps={steps}"]
+    reference, killed = folder / "reference", folder / "killed"
+    child = start_child(settings_for(family, reference, text, *more), crash_at=0, steps_log=folder / "reference.steps")
+    child.join()
+    assert child.exitcode == 0
+    settings = settings_for(family, killed, text, *more)
+    kills = kill_often(settings, killed, inside=inside, between=between, seed=len(family))
+    compare(killed, reference, steps)
+    assert all(0 <= redone <= INTERVAL for redone in redone_steps(folder / "killed.steps"))
+    return kills
+
+
+@pytest.mark.parametrize("family", RUNS)
+def test_killed_anywhere_resumes_exactly(family: str, text: Path, tmp_path: Path) -> None:
+    kills = torture(family, text, tmp_path, steps=STEPS, inside=2, between=2, more=RUNS[family])
+    assert kills >= 2
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("family", RUNS)
+def test_killed_200_times(family: str, optimizer: str, text: Path, tmp_path: Path) -> None:
+    more = [*RUNS[family], f"optimizer.name={optimizer}"]
+    kills = torture(family, text, tmp_path, steps=400, inside=9, between=25, more=more)
+    print(f"{family} {optimizer}: {kills} kills")
+
+
+SIGNALS = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGINT: 130}
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_step_and_saves(
+    number: signal.Signals, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(None, settings_for("decoder", tmp_path / "run", text))
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    batch_at = Loader.batch_at
+
+    def stop_at_step_7(self: Loader, step: int, micro_step: int = 0):  # type: ignore[no-untyped-def]
+        if step == 7:
+            os.kill(os.getpid(), number)
+        return batch_at(self, step, micro_step)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(Loader, "batch_at", stop_at_step_7)
+        pretrain(recipe, quiet=True)
+    assert stopped.value.code == SIGNALS[number]
+    assert {each: signal.getsignal(each) for each in SIGNALS} == before
+    assert [line["step"] for line in read_metrics(recipe.run) if "loss" in line] == list(range(1, 9))
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "step-00000008"
+
+    pretrain(recipe, quiet=True)
+    pretrain(load_recipe(None, settings_for("decoder", tmp_path / "straight", text)), quiet=True)
+    compare(tmp_path / "run", tmp_path / "straight", STEPS)
+
+
+def test_a_signal_during_evaluation_takes_no_further_step(text: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(None, settings_for("decoder", tmp_path / "run", text, "save.evaluate_every_steps=3"))
+
+    def stop(_model: object, progress: float) -> list[str]:
+        if progress > 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return ["a sample"]
+
+    with pytest.raises(SystemExit, match="143"):
+        pretrain(recipe, quiet=True, on_evaluate=stop)
+    assert [line["step"] for line in read_metrics(recipe.run)] == [0, 1, 2, 3, 3]
+    with pytest.raises(SystemExit):
+        pretrain(recipe, quiet=True, on_evaluate=stop)
+    assert [line["step"] for line in read_metrics(recipe.run)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
