@@ -11,7 +11,8 @@ from tests.families import TINY
 from trivium.data.batch import Example, collate
 from trivium.data.objective import ObjectiveConfig, example_rng, make_example
 from trivium.model import Transformer, build_model
-from trivium.training.loss import chunked_cross_entropy
+from trivium.training.loop import batch_loss
+from trivium.training.recipe import LossConfig
 
 OBJECTIVES = {"decoder": "causal", "encoder": "masked", "encoder_decoder": "span_corruption"}
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -35,16 +36,9 @@ def accumulate(model: Transformer, examples: list[Example], sizes: list[int]) ->
     total, begin = 0.0, 0
     for size in sizes:
         batch = collate(examples[begin : begin + size], 0)
-        hidden_BTD = model.head.prepare(model(batch.inputs, batch.context))
-        loss = chunked_cross_entropy(
-            hidden_BTD.flatten(0, 1),
-            model.head.vocabulary,
-            model.head.bias,
-            batch.targets.flatten(),
-            batch.weights.flatten(),
-        )
-        (loss / total_targets).backward()
-        total, begin = total + loss.item() / total_targets, begin + size
+        loss = batch_loss(model, batch, LossConfig(label_smoothing=0.1, z_loss=1e-3), total_targets)
+        loss.backward()
+        total, begin = total + loss.item(), begin + size
     gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     return total, torch.cat(gradients)
 

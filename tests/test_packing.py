@@ -117,7 +117,7 @@ def test_packed_loss_and_gradient_are_the_sums_of_the_separate_ones(name: str) -
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own doing
-@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("name", ["llama", *(pytest.param(each, marks=pytest.mark.torture) for each in ("bert", "t5"))])
 def test_compiled_packing_keeps_documents_apart(name: str) -> None:
     """The traced graph, forwards and backwards, without the minutes that generating code for it takes."""
     layers = {"num_layers": 1} | ({"num_encoder_layers": 1} if name == "t5" else {})

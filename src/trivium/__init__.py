@@ -69,7 +69,7 @@ _HOMES = {
     "train_tokenizer": "tokenizer.train",
 }
 
-__all__ = [  # noqa: PLE0604 – the keys above, so that there is one list
+__all__ = [
     *_HOMES,
 ]
 

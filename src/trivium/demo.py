@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from trivium.data.shards import Shards
-from trivium.errors import DataError
+from trivium.data.source import list_files
+from trivium.errors import ConfigError, DataError
 from trivium.evaluation.gaps import read_gaps, score_commonest, score_rewriter, score_writer
 from trivium.generation.fill import fill_mask
 from trivium.generation.sample import SamplingConfig
@@ -53,6 +54,10 @@ def run_demo(
     out, started, machine = Path(out), time.perf_counter(), inspect_machine()
     say = _choose_language()
     source = "python" if text is None else str(text)
+    if minutes <= 0:
+        raise ConfigError(f"{minutes} minutes of training; expected more than none; give --minutes a positive number")
+    if text is not None:
+        list_files(Path(text))
     say("machine", name=machine.processor, kind=machine.machine_class, cores=machine.cores, dtype=machine.compute_dtype)
     say("text_python" if text is None else "text_own", path=source)
     recipes = {family: plan(family, source, minutes, out, limit_files) for family in SHARES}

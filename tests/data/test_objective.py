@@ -320,6 +320,7 @@ class FakeTokenizer:
     vocab_size = 20
     pad_id, bos_id, eos_id, unk_id, mask_id, cls_id, sep_id = 0, None, None, 1, 4, 2, 3
     sentinel_ids = (18, 19)
+    control_ids = frozenset({0, 1, 2, 3, 4, 5, 18, 19})  # 5: one without a role
 
     def word_starts(self) -> np.ndarray:
         return np.arange(20) % 2 == 0
@@ -328,7 +329,7 @@ class FakeTokenizer:
 def test_vocabulary_reads_a_tokenizer() -> None:
     vocabulary = Vocabulary.from_tokenizer(FakeTokenizer())  # type: ignore[arg-type]
     assert (vocabulary.end_id, vocabulary.pad_id, vocabulary.sentinel_ids) == (3, 0, (18, 19))
-    assert vocabulary.ordinary_ids.tolist() == list(range(5, 18))
+    assert vocabulary.ordinary_ids.tolist() == list(range(6, 18))
     FakeTokenizer.sep_id = None
     with pytest.raises(ConfigError, match="neither an eos nor a sep"):
         Vocabulary.from_tokenizer(FakeTokenizer())  # type: ignore[arg-type]

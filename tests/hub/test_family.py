@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import transformers
-from tests.reference import PAIRS
 
+from tests.reference import PAIRS
 from trivium.errors import ConfigError, HubError
 from trivium.hub.family import TABLE, choose, read_config, write_config
 from trivium.model.config import ModelConfig, RopeScaling

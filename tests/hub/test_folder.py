@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.reference import build_pair, our_logits, sides
 from safetensors.torch import load_file, save_file
 
+from tests.reference import build_pair, our_logits, sides
 from trivium.errors import HubError, TriviumError
 from trivium.hub.auto import load_model, save_model
 from trivium.hub.convert import read_tensors, write_tensors

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tests.reference import PAIRS, Pair, build_pair, exact, our_logits, sides, their_logits
 from torch import Tensor
 
+from tests.reference import PAIRS, Pair, build_pair, exact, our_logits, sides, their_logits
 from trivium.errors import HubError
 from trivium.hub.auto import assemble, load_model, save_model
 from trivium.hub.family import row_of

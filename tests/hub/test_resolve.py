@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.reference import build_pair
 
+from tests.reference import build_pair
 from trivium.errors import HubError
 from trivium.hub.auto import save_model
 from trivium.hub.resolve import resolve_folder

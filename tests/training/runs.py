@@ -19,7 +19,7 @@ from trivium.training.pretrain import _begin, gather_materials, pretrain
 from trivium.training.recipe import Recipe, load_recipe
 from trivium.training.storage import Storage
 
-WORDS = "the cat sat on a mat while grey dogs run far into green fields of wheat and stones; they never stop".split()
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "while", "grey", "dogs", "run", "far", "into", "green", "fields", "of")
 FAMILIES = ("decoder", "encoder", "encoder_decoder")
 STEPS, INTERVAL = 24, 5
 
@@ -99,7 +99,7 @@ def run_alone(settings: list[str], crash_at: int, steps_log: str) -> None:
 def start_child(settings: list[str], *, crash_at: int, steps_log: Path) -> BaseProcess:
     """Start `run_alone` in a process forked from a clean server, which has torch imported and no threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.runs"])
+    context.set_forkserver_preload(["tests.training.runs", "torch._dynamo"])  # what takes seconds to import
     child = context.Process(target=run_alone, args=(settings, crash_at, str(steps_log)))
     child.start()
     return child

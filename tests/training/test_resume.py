@@ -78,9 +78,10 @@ def test_a_signal_ends_the_step_and_saves(
             os.kill(os.getpid(), number)
         return batch_at(self, step, micro_step)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+    with monkeypatch.context() as patch:
         patch.setattr(Loader, "batch_at", stop_at_step_7)
-        pretrain(recipe, quiet=True)
+        with pytest.raises(SystemExit) as stopped:
+            pretrain(recipe, quiet=True)
     assert stopped.value.code == SIGNALS[number]
     assert {each: signal.getsignal(each) for each in SIGNALS} == before
     assert [line["step"] for line in read_metrics(recipe.run) if "loss" in line] == list(range(1, 9))

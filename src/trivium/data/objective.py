@@ -98,7 +98,7 @@ class Vocabulary:
         if end_id < 0:
             raise ConfigError("the tokenizer has neither an eos nor a sep token; expected one to end documents; add it")
         ordinary = np.ones(tokenizer.vocab_size, dtype=bool)
-        special = [*ids.values(), *tokenizer.sentinel_ids]
+        special = [*ids.values(), *tokenizer.sentinel_ids, *tokenizer.control_ids]
         ordinary[[token for token in special if token >= 0]] = False
         return cls(
             pad_id=ids["pad_id"] if ids["pad_id"] >= 0 else end_id,

@@ -10,6 +10,7 @@
 Norms begin at 1, biases at 0. Numbers are standard deviations of a normal distribution unless said otherwise.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -138,31 +139,74 @@ def _start_tied(model: Transformer, scores_V: Tensor) -> None:
 
 
 @torch.no_grad()
-def set_copy_start(model: Transformer, *, seed: int = 0, nearness: float = 4.0, match: float = 0.56) -> None:
-    """Begin a T5-type encoder–decoder with attention that already looks where text is usually found.
+def set_gap_start(model: Transformer, sentinels: Sequence[int], *, seed: int = 0) -> None:
+    """Begin a T5-type encoder–decoder with attention that already finds the gap it is asked about.
 
-    Heads of both stacks prefer the neighbour before, the one after, or both (relative biases of `nearness`), and
-    cross-attention begins with equal query and key maps, so that a decoder's sentinel finds the encoder's: what
-    Trockman and Kolter (2023) call mimetic initialisation. Training may change all of it.
+    A small model spends its first hours on discovering where to look; here the look is given and what to make of it is
+    learned. The residual stream has a content part and two parts of one head's size. In the encoder each place
+    receives the codes of its two neighbours, one in either part. In the decoder each place receives the code of the
+    last sentinel, and cross-attention meets with it the sentinel's own place, the place after and the place before
+    (`sentinels` are the ids; a model with less than four heads, or narrower than four of them, is left alone).
+    Codes are random projections; outputs of cross-attention begin at 0. Training may change all of it.
     """
     assert model.encoder is not None and model.decoder is not None
-    assert model.encoder.relative_bias is not None and model.decoder.relative_bias is not None
-    heads, half = model.config.num_heads, model.config.relative_buckets // 2
-    # Bucket n is n steps back; a bidirectional stack keeps n steps ahead at half + n.
-    for table, buckets in (
-        (model.encoder.relative_bias.weight, (1, half + 1, 2, half + 2)),
-        (model.decoder.relative_bias.weight, (1, 2)),
-    ):
-        table.zero_()
-        for number, bucket in enumerate(buckets):
-            table[bucket, number % heads] = nearness
-    generator = torch.Generator(device=model.embedding.tokens.weight.device).manual_seed(seed + 1)
+    config, tokens = model.config, model.embedding.tokens.weight
+    size, width = config.head_size, config.hidden_size
+    if config.num_heads < 4 or width < 4 * size:
+        return
+    content, after, before = slice(2, width - 2 * size), slice(-2 * size, -size), slice(-size, width)
+    generator = torch.Generator(device=tokens.device).manual_seed(seed + 1)
+    # Small embeddings, since every reader normalises them and small ones learn faster at the same rate.
+    scale = width**-0.5
+    tokens *= scale
+    tokens[:, -2 * size :] = 0.0
+    tokens[:, 0] = tokens[:, 1:].std() * width**0.5  # a constant, for queries that ask the same everywhere
+    tokens[:, 1] = 0.0
+    tokens[list(sentinels), 1] = 3.0 * scale
+    code = torch.zeros(size, width, device=tokens.device)
+    inside = torch.randn(size, width - 2 * size - 2, generator=generator, device=tokens.device)
+    code[:, content] = inside / inside.shape[1] ** 0.5
+
+    def read(part: slice) -> Tensor:
+        reading = torch.zeros(size, width, device=tokens.device)
+        reading[:, part] = torch.eye(size, device=tokens.device)
+        return reading
+
+    first = cast(Block, model.encoder.layers[0]).attention
+    _look_nearby(model)
+    for head, part in ((0, before), (1, after)):
+        rows = slice(head * size, (head + 1) * size)
+        first.query.weight[rows] = 0.0
+        first.value.weight[rows] = code
+        first.output.weight[:, rows] = scale * read(part).T
+    carrier = cast(Block, model.decoder.layers[0]).attention
+    for linear, axis, strength in ((carrier.query, 0, 0.8), (carrier.key, 1, 0.8)):
+        linear.weight[:size] = 0.0
+        linear.weight[0, axis] = strength
+    carrier.value.weight[:size] = code
+    carrier.output.weight[:, :size] = scale * read(before).T
     for block in model.decoder.layers:
         cross = cast(Block, block).cross_attention
         assert cross is not None
-        cross.query.weight.normal_(0.0, match * model.config.hidden_size**-0.5, generator=generator)
-        if cross.key.weight.shape == cross.query.weight.shape:
-            cross.key.weight.copy_(cross.query.weight)
+        for head, place in enumerate((code, code, read(before), read(after))):
+            rows = slice(head * size, (head + 1) * size)
+            cross.query.weight[rows] = 0.85 * read(before)
+            cross.key.weight[rows] = 0.85 * place
+
+
+def _look_nearby(model: Transformer) -> None:
+    """Relative biases: the encoder's heads see the neighbours, the decoder's first head what is recent."""
+    assert model.encoder is not None and model.decoder is not None
+    assert model.encoder.relative_bias is not None and model.decoder.relative_bias is not None
+    half = model.config.relative_buckets // 2
+    both, back = model.encoder.relative_bias.weight, model.decoder.relative_bias.weight
+    both.zero_()
+    back.zero_()
+    # Bucket n is n steps back; a bidirectional stack keeps n steps ahead at half + n.
+    for head, (bucket, strength) in enumerate(((1, 10.0), (half + 1, 10.0), (2, 4.0), (half + 2, 4.0))):
+        both[bucket, head] = strength
+    back[:, 0] = -torch.arange(len(back), dtype=back.dtype)
+    back[1, 1], back[2, 2] = 4.0, 4.0
 
 
 @torch.no_grad()

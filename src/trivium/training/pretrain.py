@@ -22,7 +22,7 @@ from trivium.errors import ConfigError
 from trivium.hub.auto import save_model
 from trivium.machine import compute_fingerprint, inspect_machine, keep_freed_memory
 from trivium.model import Transformer, build_model, set_unigram_start
-from trivium.model.init import set_copy_start, set_neighbour_start
+from trivium.model.init import set_gap_start, set_neighbour_start
 from trivium.tokenizer import Tokenizer
 from trivium.training.checkpoint import TrainState, list_checkpoints, lock_run, restore_latest
 from trivium.training.loop import Materials, Samples, train
@@ -143,7 +143,7 @@ def _begin(materials: Materials) -> TrainState:
     config = design_model(recipe, materials.tokenizer)
     model: Transformer = build_model(config, seed=recipe.seed, device=materials.device, zero_outputs=True)
     if recipe.family == "encoder_decoder":
-        set_copy_start(model, seed=recipe.seed)
+        set_gap_start(model, materials.tokenizer.sentinel_ids, seed=recipe.seed)
     if recipe.family == "encoder" and os.environ.get("NB", "1") == "1":
         set_neighbour_start(model, seed=recipe.seed)
     if recipe.size.unigram_start:

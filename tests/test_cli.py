@@ -1,0 +1,106 @@
+"""The command line as a person meets it: exit codes, one-sentence errors, the whole small life of a model."""
+
+import json
+import pydoc_data.topics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trivium.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command, in this process."""
+    monkeypatch.setattr(sys, "argv", ["trivium", *map(str, words)])
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    folder = tmp_path / "my text"
+    folder.mkdir()
+    for number, topic in enumerate(list(pydoc_data.topics.topics.values())[:16]):
+        (folder / f"{number:02d}.txt").write_text(topic, encoding="utf-8")
+    return folder
+
+
+RECIPE = {
+    "family": "decoder",
+    "data": {"seq_len": 32, "rows_per_batch": 2, "valid_rows": 8, "tokenizer": {"vocab_size": 512}},
+    "size": {"width": 32, "layers": 1, "head_size": 16},
+    "budget": {"steps": 6},
+}
+
+WRONG = [
+    (["pretrain", "missing.yaml"], "there is no recipe at missing.yaml"),
+    (["pretrain", "R", "size.widht=64"], "did you mean size.width?"),
+    (["pretrain", "R", "size.width=wide"], "size.width is 'wide'"),
+    (["pretrain", "R", "data.source=nowhere.txt"], "there is nothing at nowhere.txt"),
+    (["pretrain", "R", "budget.minutes=3"], "exactly one of them"),
+    (["generate", "nowhere", "text"], "nowhere"),
+    (["evaluate", "nowhere", "nowhere.txt"], "there is nothing at nowhere.txt"),
+    (["tokenizer", "train", "nowhere.txt", "--out", "t"], "there is nothing at nowhere.txt"),
+    (["data", "inspect", "nowhere.txt"], "there is nothing at nowhere.txt"),
+    (["demo", "--text", "nowhere.txt", "--minutes", "0.1"], "there is nothing at nowhere.txt"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_what_is_wrong_is_said_in_one_sentence(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("R").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert message in err and "Traceback" not in err and out == ""
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+
+
+def test_usage_errors_exit_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, capsys, "no-such-verb")[0] == 2
+
+
+def test_the_whole_small_life(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "run": str(tmp_path / "run")}), encoding="utf-8")
+    code, out, _ = run(monkeypatch, capsys, "tokenizer", "train", text, "--out", tmp_path / "tok", "--vocab-size", 500)
+    assert code == 0 and "500 tokens" in out
+    code, out, _ = run(monkeypatch, capsys, "tokenizer", "inspect", tmp_path / "tok", "return the value", "--json")
+    assert code == 0 and json.loads(out)["bytes_per_token"] > 1
+    code, out, _ = run(monkeypatch, capsys, "data", "inspect", text, "--json")
+    assert code == 0 and json.loads(out)["documents"] >= 16
+    code, out, _ = run(monkeypatch, capsys, "data", "prepare", text, "--out", tmp_path / "data", "--vocab-size", 512)
+    assert code == 0 and "train:" in out
+    code, out, _ = run(monkeypatch, capsys, "pretrain", recipe, f"data.source={text}", "--json")
+    result = json.loads(out)
+    assert code == 0 and result["steps"] == 6 and Path(result["report"]).is_file()
+    words = ("generate", result["folder"], "The value", "--greedy", "--max-new-tokens", 5)
+    code, streamed, _ = run(monkeypatch, capsys, *words)
+    code, out, _ = run(monkeypatch, capsys, *words, "--json")
+    assert code == 0 and json.loads(out)["text"] == streamed[:-1]
+    code, out, _ = run(monkeypatch, capsys, "evaluate", result["folder"], text / "03.txt", "--json")
+    assert code == 0 and set(json.loads(out)) == {"loss", "perplexity", "bits_per_byte", "tokens"}
+    code, out, _ = run(monkeypatch, capsys, "doctor", "--json")
+    assert code == 0 and json.loads(out)["cores"] >= 1
+
+
+def test_the_installed_script_runs() -> None:
+    done = subprocess.run([sys.executable, "-m", "trivium", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "rewrites" in done.stdout

@@ -1,0 +1,82 @@
+"""The main job in twenty seconds: all three families, on a few files, held-out text kept apart."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trivium.data.shards import Shards
+from trivium.demo import run_demo
+from trivium.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("a folder with spaces") / "demo"
+    run_demo(minutes=0.2, out=out, limit_files=400)
+    return out
+
+
+def test_demo_json_has_every_key(demo: Path) -> None:
+    report = json.loads((demo / "demo.json").read_text())
+    assert set(report) == {"machine", "seconds", "decoder", "encoder", "encoder_decoder", "rewriting"}
+    common = {"parameters", "tokens", "loss_before", "loss_after", "bits_per_byte", "folder"}
+    for family in ("decoder", "encoder", "encoder_decoder"):
+        assert common <= set(report[family])
+        assert report[family]["loss_after"] < report[family]["loss_before"]
+        assert (Path(report[family]["folder"]) / "model.safetensors").is_file()
+    assert {"masked_accuracy", "baseline_accuracy"} <= set(report["encoder"])
+    wanted = {"spans_test", "exact", "token_accuracy", "baseline_exact", "baseline_token_accuracy"}
+    assert wanted <= set(report["rewriting"]) and report["rewriting"]["spans_test"] > 0
+
+
+def test_the_folders_open_in_transformers(demo: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    readers = {"writer": AutoModelForCausalLM, "reader": AutoModelForMaskedLM, "rewriter": AutoModelForSeq2SeqLM}
+    for name, reader in readers.items():
+        reader.from_pretrained(demo / name / "final")
+        assert AutoTokenizer.from_pretrained(demo / name / "final")("Return the").input_ids
+
+
+def test_the_report_is_self_contained(demo: Path) -> None:
+    for name in ("writer", "reader", "rewriter"):
+        page = (demo / name / "report.html").read_text()
+        assert "<svg" in page and not re.search(r"(src|href)=", page) and "<script" not in page
+
+
+def test_no_held_out_text_was_trained_on(demo: Path) -> None:
+    tokenizer = Tokenizer.load(demo / "data" / "tokenizer")
+    train = Shards(demo / "data", "train")
+    seen = tokenizer.decode(np.asarray(train.read(0, train.num_tokens)).tolist())
+    held = [json.loads(line)["text"] for line in (demo / "data" / "valid.jsonl").read_text().splitlines()]
+    assert held and not [text for text in held if len(text) > 80 and text in seen]
+
+
+def test_a_second_time_it_answers_at_once(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = json.loads((demo / "demo.json").read_text())
+    run_demo(minutes=0.2, out=demo, limit_files=400)
+    after = json.loads((demo / "demo.json").read_text())
+    assert {name: before[name] for name in before if name != "seconds"} == {
+        name: after[name] for name in after if name != "seconds"
+    }
+    assert "trivium generate" in capsys.readouterr().out
+
+
+def test_it_speaks_chinese(demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    run_demo(minutes=0.2, out=demo, limit_files=400)
+    assert "编码器阅读" in capsys.readouterr().out
+
+
+def test_own_chinese_text(tmp_path: Path) -> None:
+    lines = ["春眠不觉晓,处处闻啼鸟。", "白日依山尽,黄河入海流。", "床前明月光,疑是地上霜。", "红豆生南国,春来发几枝。"]
+    generator = np.random.default_rng(0)
+    text = "\n\n".join("".join(generator.choice(lines, 3)) + str(number) for number in range(400))
+    (tmp_path / "诗.txt").write_text(text, encoding="utf-8")
+    report = run_demo(str(tmp_path / "诗.txt"), minutes=0.05, out=tmp_path / "out")
+    assert report["decoder"]["loss_after"] < report["decoder"]["loss_before"]
