@@ -115,7 +115,7 @@ def test_rows_have_their_planned_widths() -> None:
     assert make_loader(source, seq_len=32, name="masked").batch_at(0).inputs.ids.shape == (4, 32)
     spans = make_loader(Source(5000), seq_len=64, name="span_corruption", rows_per_batch=64).batch_at(0)
     assert spans.context is not None and spans.context.ids.shape == (64, 64) and spans.inputs.ids.shape == (64, 16)
-    assert (spans.context.segments[:, :]).float().mean() > 0.98
+    assert (spans.context.segments > 0).float().mean() > 0.97
     halves = make_loader(source, name="prefix", with_context=True).batch_at(0)
     assert halves.context is not None and (halves.inputs.ids == PAD).any()
 
