@@ -62,12 +62,20 @@ def test_killed_200_times(family: str, optimizer: str, text: Path, tmp_path: Pat
     print(f"{family} {optimizer}: {kills} kills")
 
 
+@pytest.fixture(scope="module")
+def straight(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    pretrain(load_recipe(None, settings_for("decoder", run, text)), quiet=True)
+    return run
+
+
 SIGNALS = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGINT: 130}
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_step_and_saves(
-    number: signal.Signals, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, text: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe(None, settings_for("decoder", tmp_path / "run", text))
     before = {each: signal.getsignal(each) for each in SIGNALS}
@@ -88,8 +96,7 @@ def test_a_signal_ends_the_step_and_saves(
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "step-00000008"
 
     pretrain(recipe, quiet=True)
-    pretrain(load_recipe(None, settings_for("decoder", tmp_path / "straight", text)), quiet=True)
-    compare(tmp_path / "run", tmp_path / "straight", STEPS)
+    compare(tmp_path / "run", straight, STEPS)
 
 
 def test_a_signal_during_evaluation_takes_no_further_step(text: Path, tmp_path: Path) -> None:
