@@ -16,23 +16,10 @@ import trivium
 ROOT = Path(trivium.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # A package imports only from itself and from those before it.
-ORDER = [
-    "errors",
-    "config",
-    "machine",
-    "tokenizer",
-    "model",
-    "data",
-    "hub",
-    "generation",
-    "tasks",
-    "evaluation",
-    "training",
-    "pipelines",
-    "story",
-    "demo",
-    "cli",
-]
+ORDER = (
+    *("errors", "config", "machine", "tokenizer", "model", "data", "hub", "generation", "tasks", "evaluation"),
+    *("training", "pipelines", "story", "demo", "cli", "__main__"),
+)
 NEVER = {"generation": {"training"}, "pipelines": {"training"}, "model": {"tokenizer", "config", "machine"}}
 ONLY_IN = {
     "tokenizers": {"tokenizer"},

@@ -46,7 +46,7 @@ def run_demo(
     restart: bool = False,
     limit_files: int = 0,
 ) -> dict[str, Any]:
-    """Train a writer, a reader and a rewriter for `minutes` in all, narrate, and write `demo.json`; returns its content.
+    """Train a writer, a reader and a rewriter for `minutes` in all; narrate, write `demo.json` and return it.
 
     `text` is a file or folder, by default the documentation of this Python installation. `limit_files` uses only
     some of that. Raises `DataError` for unusable text; Ctrl-C saves first, and the same call resumes.
@@ -78,17 +78,20 @@ def run_demo(
 
 
 def plan(family: str, source: str, minutes: float, out: Path, limit_files: int = 0) -> Recipe:
-    """The recipe of one of the three models: the dial is 128 wide, 64 where there is less than a minute a model."""
+    """The recipe of one of the three models: 128 wide, or a quarter of that work where there is no minute a model."""
+    long = minutes >= 2
     name = {"decoder": "writer", "encoder": "reader", "encoder_decoder": "rewriter"}[family]
     settings = [
         f"family={family}",
         f"run={json.dumps(str(out / name))}",
         f"budget.minutes={minutes * SHARES[family]}",
-        f"size.width={128 if minutes >= 2 else 64}",
+        f"size.width={128 if long else 64}",
+        f"size.head_size={32 if long else 16}",
+        f"data.seq_len={128 if long else 64}",
         f"data.source={json.dumps(source)}",
         f"data.prepared={json.dumps(str(out / 'data'))}",
         f"data.limit_files={limit_files}",
-        f"data.tokenizer.vocab_size={4096 if minutes >= 2 else 2048}",
+        f"data.tokenizer.vocab_size={4096 if long else 1024}",
         "save.evaluate_at=[0.333, 0.667]",
         "save.every_steps=200",
         "save.keep_last=1",

@@ -4,7 +4,8 @@ STORY = {
     "machine": (
         "\ntrivium: the encoder reads, the decoder writes, the encoder-decoder rewrites.\n"
         "Machine: {name} ({kind}), {cores} cores, computing in {dtype}.",
-        "\ntrivium(三艺):编码器阅读,解码器书写,编码器-解码器改写。\n机器:{name}({kind}),{cores} 个核心,以 {dtype} 计算。",
+        "\ntrivium(三艺):编码器阅读,解码器书写,编码器-解码器改写。\n"
+        "机器:{name}({kind}),{cores} 个核心,以 {dtype} 计算。",
     ),
     "text_python": (
         "Text: the documentation inside this Python installation (your own: --text PATH).",

@@ -1,4 +1,4 @@
-"""Model folders on disk: what is written, and that no folder, however broken or hostile, does more than fail clearly."""
+"""Model folders on disk: what is written, and that no broken or hostile one does more than fail."""
 
 import json
 import os

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from trivium.data.dedup import NearSet, digest_letters, letters_of
 from trivium.data.source import Document, clean_text
-from trivium.data.split import hash_letters
 from trivium.errors import DataError
 
 SHORTEST = 60  # characters; shorter docstrings say little
@@ -38,20 +38,24 @@ NEEDED = (
     "rich",
     "jinja2",
 )
-VERSION = 2  # of what this file makes of the same sources: a cache of another version is not read
+VERSION = 3  # of what this file makes of the same sources: a cache of another version is not read
 WORKERS = 2
 Progress = Callable[[int, int], None]
 
 
 def python_documents(*, limit_files: int | None = None, progress: Progress | None = None) -> Iterator[Document]:
-    """Distinct docstrings as documents in a fixed order; `source` is the package or standard module they belong to.
+    """Docstrings no two of which are alike, in a fixed order; `source` is their package or standard module.
 
     The first call reads some six thousand files (half a minute on two cores) and leaves a cache under
     `XDG_CACHE_HOME`; `limit_files` reads only so many, spread evenly. `progress` is told files done and in all.
+    Raises `DataError` where no cache can be written.
     """
     cache = _cache_folder() / f"python-docs-{corpus_key(limit_files)[:16]}.jsonl"
     if not cache.is_file():
-        _fill(cache, limit_files, progress)
+        try:
+            _fill(cache, limit_files, progress)
+        except OSError as error:
+            raise DataError(f"{cache} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a folder") from error
     with cache.open(encoding="utf-8") as lines:
         for line in lines:
             yield Document(**json.loads(line))
@@ -89,14 +93,15 @@ def _fill(cache: Path, limit_files: int | None, progress: Progress | None) -> No
     """Write the cache beside its place and move it there: nobody sees half of it."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     handle, unfinished = tempfile.mkstemp(dir=cache.parent, prefix=cache.stem, suffix=".tmp")
-    seen: set[int] = set()
+    seen, near = set[int](), NearSet()
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             for document in _read_all(_choose(limit_files), progress):
-                letters = hash_letters(document.text)
-                if letters not in seen:
-                    seen.add(letters)
+                letters = letters_of(document.text)
+                digest = digest_letters(letters)
+                if digest not in seen and near.add(letters):
                     out.write(json.dumps(vars(document), ensure_ascii=False) + "\n")
+                seen.add(digest)
             out.flush()
             os.fsync(out.fileno())
         os.replace(unfinished, cache)

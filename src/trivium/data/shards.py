@@ -99,6 +99,9 @@ class Shards:
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         ends = np.fromfile(self.folder / entry["ends"], dtype=np.int64)
         self.offsets: NDArray[np.int64] = np.concatenate([np.zeros(1, dtype=np.int64), ends])
+        found = (int(self.offsets[-1]), int(self._starts[-1]), len(ends))
+        if found != (self.num_tokens, self.num_tokens, self.num_documents):
+            raise DataError(f"{folder} holds not what its manifest.json counts in {part}; prepare the data again")
 
     @property
     def fingerprint(self) -> str:
@@ -142,6 +145,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema") != 1:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
         raise DataError(f"{path} has schema {found}; this version reads 1; upgrade trivium or prepare again")
+    needed = {"shards", "ends", "dtype", "documents", "tokens", "bytes"}
+    parts = manifest.get("parts")
+    whole = isinstance(parts, dict) and all(isinstance(each, dict) and needed <= each.keys() for each in parts.values())
+    if not (whole and isinstance(manifest.get("files"), dict) and "fingerprint" in manifest):
+        raise DataError(f"{path} is broken: parts, files or fingerprint are missing; prepare the data again")
     return manifest
 
 
@@ -149,3 +157,12 @@ def _close(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
+
+
+def flush_path(path: Path) -> None:
+    """Have the disk keep a file's content, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -68,7 +68,8 @@ def list_files(path: Path) -> list[Path]:
         if not _kind(path):
             raise DataError(f"{path} is no text file known here; expected {', '.join(PLAIN + TABLES)}; convert it")
         return [path]
-    inside = (each for each in path.rglob("*") if each.is_file() and _kind(each))
+    made = {each.parent for each in path.rglob("train.ends")}  # what was prepared from text is no text
+    inside = (each for each in path.rglob("*") if each.is_file() and _kind(each) and made.isdisjoint(each.parents))
     files = sorted(each for each in inside if not any(part.startswith(".") for part in each.relative_to(path).parts))
     if not files:
         raise DataError(f"{path} holds no text; expected {', '.join(PLAIN + TABLES)} files; add some")
@@ -108,9 +109,9 @@ def _kind(path: Path) -> str:
 
 
 def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
+    if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".zst":
+    if path.name.lower().endswith(".zst"):  # not by zstandard, which takes half a file for a whole one
         try:
             import pyarrow
         except ImportError:

@@ -6,54 +6,19 @@ kilobytes) and their windows, eight bytes a letter.
 """
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trivium.data.dedup import Hashes, digest_letters, letters_of, windows
 from trivium.data.source import Document
 
-Hashes = NDArray[np.uint64]
-NOT_LETTERS = re.compile(r"[\W\d_]+")
-NOT_ASCII_LETTERS = bytes(code for code in range(256) if not chr(code).isalpha() or code > 127)
-MIX = np.uint64(0x9E3779B97F4A7C15)
 # Windows of so many bytes of letters, about eight words or, in a short text, four: the share of a document's windows
 # that makes it a near-duplicate. In 18 MB of docstrings no pair above half the same three-word runs is left.
 SHORT, SHORT_WINDOW, SHORT_SHARED = 200, 16, 0.3
+GIVEN_BYTES = 5_000_000  # of a larger valid.* a sample is kept: held-out text and its windows stay in memory
 LONG_WINDOW, LONG_SHARED = 32, 0.15
-
-
-def letters_of(text: str) -> bytes:
-    """The letters of a text in lower case and nothing else; of a text without letters, all of it."""
-    if text.isascii():
-        letters = text.encode().lower().translate(None, NOT_ASCII_LETTERS)
-    else:
-        letters = NOT_LETTERS.sub("", text.lower()).encode("utf-8", "replace")
-    return letters or text.encode("utf-8", "replace")
-
-
-def hash_letters(text: str) -> int:
-    """Eight bytes that are equal for texts which differ only in case, digits, spaces and punctuation."""
-    return _digest(letters_of(text))
-
-
-def windows(letters: bytes, size: int) -> Hashes:
-    """A hash of each run of `size` bytes (8, 16 or 32), in order; of the whole where it is shorter."""
-    padded = letters + bytes(max(size - len(letters), 0))
-    hashes = np.empty(len(padded) - 7, dtype=np.uint64)
-    for shift in range(min(8, len(hashes))):
-        part = hashes[shift::8]
-        part[:] = np.frombuffer(padded, dtype="<u8", count=len(part), offset=shift)
-    hashes *= MIX
-    hashes ^= hashes >> np.uint64(29)
-    width = 8
-    while width < size:
-        hashes = hashes[:-width] * MIX + hashes[width:]
-        hashes ^= hashes >> np.uint64(32)
-        width *= 2
-    return hashes
 
 
 @dataclass
@@ -61,20 +26,21 @@ class HeldOut:
     """The documents kept for validation, and what a training document must not resemble."""
 
     documents: list[Document]
+    sources: frozenset[str] = frozenset()  # nothing of these is trained on, kept here or not
     letters: set[int] = field(init=False)
     short: Hashes = field(init=False)
     long: Hashes = field(init=False)
 
     def __post_init__(self) -> None:
         texts = [letters_of(document.text) for document in self.documents]
-        self.letters = {_digest(each) for each in texts}
+        self.letters = {digest_letters(each) for each in texts}
         # Lengths overlap, so that neighbours on either side of the border meet.
         self.short = _join(windows(each, SHORT_WINDOW) for each in texts if len(each) < 2 * SHORT)
         self.long = _join(windows(each, LONG_WINDOW) for each in texts if len(each) >= SHORT // 2)
 
     def resembles(self, letters: bytes) -> bool:
         """Whether letters (see `letters_of`) are those of a held-out text, or share many windows with such texts."""
-        if _digest(letters) in self.letters:
+        if digest_letters(letters) in self.letters:
             return True
         if len(letters) < SHORT:
             return _share(windows(letters, SHORT_WINDOW), self.short) > SHORT_SHARED
@@ -111,12 +77,14 @@ def hold_out(
     """
     total = sum(sizes.values())
     target = min(int(fraction * total), most)
+    given &= sizes.keys()
+    share = GIVEN_BYTES / max(sum(sizes[name] for name in given), 1)
     sources = given or _choose_sources(sizes, target, seed)
     chosen: list[Document] = []
     smallest: tuple[bool, float, Document] | None = None
     for document in documents:
         if sources:
-            if document.source in sources:
+            if document.source in sources and (not given or share >= 1 or _rank(seed, document.text) < share):
                 chosen.append(document)
             continue
         rank = _rank(seed, document.text)
@@ -128,7 +96,7 @@ def hold_out(
             smallest = candidate
     if not chosen and smallest is not None:
         chosen = [smallest[2]]
-    return HeldOut(list({hash_letters(document.text): document for document in chosen}.values()))
+    return HeldOut(list({digest_letters(letters_of(document.text)): document for document in chosen}.values()), sources)
 
 
 def _choose_sources(sizes: dict[str, int], target: int, seed: int) -> frozenset[str]:
@@ -140,10 +108,6 @@ def _choose_sources(sizes: dict[str, int], target: int, seed: int) -> frozenset[
             chosen.add(source)
             total += sizes[source]
     return frozenset(chosen) if total >= target / 2 and len(chosen) > 1 else frozenset()
-
-
-def _digest(letters: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(letters, digest_size=8).digest(), "little")
 
 
 def _rank(seed: int, text: str) -> float:

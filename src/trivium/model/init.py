@@ -4,8 +4,8 @@
 |---|---|---|---|---|
 | relative positions (T5) | 1 | fan-in^-½, queries × head_size^-½ | fan-in^-½ | Raffel et al. 2020, Mesh TensorFlow |
 | sinusoidal (2017) | D^-½ | Xavier uniform | Xavier uniform | Vaswani et al. 2017, Glorot and Bengio 2010 |
-| LayerNorm (GPT-2, BERT) | 0.02 | 0.02 | 0.02 / √(2 layers) for a decoder | Radford et al. 2019, Devlin et al. 2018 |
-| RMSNorm + RoPE (modern) | 1 / √D | fan-in^-½ | 0 with `zero_outputs`, else fan-in^-½ / √(2 layers) | nanoGPT speedruns |
+| LayerNorm (GPT-2, BERT) | 0.02 | 0.02 | 0.02 / √(2 layers) in decoders | Radford et al. 2019, Devlin et al. 2018 |
+| RMSNorm + RoPE (modern) | 1 / √D | fan-in^-½ | 0 if `zero_outputs`, else fan-in^-½ / √(2 layers) | nanoGPT speedruns |
 
 Norms begin at 1, biases at 0. Numbers are standard deviations of a normal distribution unless said otherwise.
 """
