@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trivium.data.corpus import corpus_key, extract_docstrings, list_sources, python_documents
-from trivium.data.split import hash_letters
+from trivium.data.dedup import digest_letters, letters_of
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def test_documents_are_distinct_ordered_and_cached(cache: Path) -> None:
     told: list[tuple[int, int]] = []
     documents = list(python_documents(limit_files=30, progress=lambda done, total: told.append((done, total))))
     assert told[-1] == (30, 30)
-    assert len({hash_letters(each.text) for each in documents}) == len(documents) > 100
+    assert len({digest_letters(letters_of(each.text)) for each in documents}) == len(documents) > 100
     assert all(each.text == each.text.strip("\n") and "\r" not in each.text and each.source for each in documents)
     assert {"language-reference"} < {each.source for each in documents}
     (stored,) = cache.iterdir()

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from trivium.data.corpus import python_documents
+from trivium.data.dedup import digest_letters, letters_of
 from trivium.data.prepare import TokenizerConfig, prepare
 from trivium.data.shards import Shards, read_manifest
 from trivium.data.source import Document
-from trivium.data.split import HeldOut, hash_letters, hold_out, letters_of, windows
+from trivium.data.split import HeldOut, hold_out
 from trivium.errors import DataError
 from trivium.tokenizer import Tokenizer
 
@@ -66,7 +67,9 @@ def test_no_held_out_text_in_the_shards(tmp_path: Path) -> None:
     train, valid = train_texts(folder), valid_texts(folder)
     assert len(valid) > 5 and len(train) > 100
     assert not set(train) & set(valid)
-    assert not {hash_letters(text) for text in train} & {hash_letters(text) for text in valid}
+    assert not {digest_letters(letters_of(text)) for text in train} & {
+        digest_letters(letters_of(text)) for text in valid
+    }
     train_runs = [runs(text) for text in train]
     for text in valid:
         own = runs(text)
@@ -116,18 +119,6 @@ def test_resembles(words: int) -> None:
     assert held.resembles(letters_of(" ".join(parts[: words * 2 // 3] + make_text(chance, words // 3).split())))
     for _ in range(20):
         assert not held.resembles(letters_of(make_text(chance, words)))
-
-
-def test_letters() -> None:
-    assert letters_of("A b-1,É\n中") == "abé中".encode() and letters_of("X_9") == b"x"
-    assert hash_letters("1 2") != hash_letters("3 4")  # no letters at all: the text itself
-    assert letters_of("") == b"" and len(windows(b"", 32)) == 1 and len(windows(b"x" * 40, 32)) == 9
-    text = bytes(random.Random(1).choices(range(97, 123), k=500))
-    for size in (8, 16, 32):
-        by_text: dict[bytes, int] = {}
-        for at, value in enumerate(windows(text + text, size).tolist()):
-            assert by_text.setdefault((text + text)[at : at + size], value) == value
-        assert len(set(by_text.values())) == len(by_text) == 500
 
 
 @pytest.mark.parametrize(

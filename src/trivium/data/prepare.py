@@ -7,7 +7,9 @@ and to encode. Everything is written into a temporary folder that takes its name
 import hashlib
 import json
 import os
+import re
 import shutil
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,13 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trivium.data.corpus import corpus_key, python_documents
-from trivium.data.shards import ShardWriter, hash_file, read_manifest
+from trivium.data.dedup import HashSet, digest_letters, letters_of
+from trivium.data.shards import ShardWriter, flush_path, hash_file, read_manifest
 from trivium.data.source import Document, Quarantine, list_files, read_documents
-from trivium.data.split import HeldOut, hash_letters, hold_out, letters_of
+from trivium.data.split import HeldOut, hold_out
 from trivium.errors import DataError
 from trivium.tokenizer import Tokenizer, train_tokenizer
 
-Source = Path | Sequence[Path] | Literal["python"]
+Source = str | Path | Sequence[str | Path]  # "python" is the documentation of this installation
+PART = re.compile(r"(train|valid|validation|dev|test)(-\d+-of-\d+)?\.", re.IGNORECASE)
 BATCH_DOCUMENTS = 256
 SAMPLE_BYTES = 32_000_000  # for the tokenizer; they decide how much memory a large input takes
 
@@ -51,7 +55,7 @@ def prepare(
     A folder already prepared from the same input with the same settings is returned at once. Where there are files
     train.* and valid.*, the latter are held out and test.* is not read; else about `valid_fraction` is held out. Bad
     records are counted in manifest.json and kept in quarantine.jsonl. Raises `DataError` for missing or empty input,
-    and for an `out` that holds something else.
+    for input that changes meanwhile, and for an `out` that holds something else.
     """
     out, tokenizer = Path(out).resolve(), tokenizer or TokenizerConfig()
     say = progress or (lambda _: None)
@@ -60,15 +64,19 @@ def prepare(
     key = _fingerprint(source, (tokenizer, valid_fraction, seed, limit_files))
     if (out / "manifest.json").is_file() and read_manifest(out).get("input") == key:
         return out
+    _remove_left_over(out)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         manifest = _fill(unfinished, source, tokenizer, (valid_fraction, seed, limit_files), say)
+        # What was held out in one reading would be trained on in the next.
+        if _fingerprint(source, (tokenizer, valid_fraction, seed, limit_files)) != key:
+            raise DataError(f"{source} changed while it was read; expected files that stay as they are; run again")
         manifest = {"schema": 1, "input": key, "seed": seed, **manifest}
         _write_text(unfinished / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         unfinished.replace(out)
+        flush_path(out.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return out
@@ -86,9 +94,13 @@ def _fill(
     files, given = _parts_of(source)
     alone = False
 
+    def tell(done: int, total: int) -> None:
+        if done % 1024 == 0:
+            say(f"reading the documentation in {done} of {total} files")
+
     def documents(quarantine: Quarantine | None = None) -> Iterator[Document]:
         if source == "python":
-            return python_documents(limit_files=limit)
+            return python_documents(limit_files=limit, progress=tell)
         found = read_documents(files, quarantine=quarantine)
         return _halves(found) if alone else found
 
@@ -123,6 +135,8 @@ def _fill(
     parts["valid"] = _write_part(folder, "valid", held.documents or [], tokenizer, sizes)
     rows = ({"text": document.text, "source": document.source} for document in held.documents)
     _write_text(folder / "valid.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    for path in (*folder.rglob("*"), folder):
+        flush_path(path)
     written = {
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)}
         for path in sorted(folder.rglob("*"))
@@ -130,6 +144,10 @@ def _fill(
     }
     return {
         "parts": parts,
+        "tokenizer": written["tokenizer/tokenizer.json"]["sha256"],
+        "inputs": [
+            {"file": str(path), "size": path.stat().st_size, "sha256": hash_file(path)} for path in files[:1000]
+        ],
         "sources": dict(sorted(sizes.items(), key=lambda item: -item[1])[:1000]),
         "held_out_sources": sorted({document.source for document in held.documents})[:1000],
         "duplicates": chooser.duplicates,
@@ -141,33 +159,29 @@ def _fill(
 
 
 class _Chooser:
-    """Decides once which documents train, and repeats the decision: one byte and one hash a document."""
+    """Decides once which documents train, and repeats the decision: 13 to 25 bytes of memory a document."""
 
     def __init__(self, held: HeldOut) -> None:
         self.held, self.kept = held, bytearray()
         self.duplicates, self.near = 0, 0
 
     def choose(self, documents: Iterable[Document]) -> Iterator[Document]:
-        seen: set[int] = set()
-        held_places = {
-            (document.source, document.line, hash_letters(document.text)) for document in self.held.documents
-        }
+        seen = HashSet()
+        held_places = {(document.source, document.line, document.text) for document in self.held.documents}
         for document in documents:
-            text = letters_of(document.text)
-            letters = hash_letters(document.text)
-            own = (document.source, document.line, letters) in held_places
-            near = not own and self.held.resembles(text)
-            repeated = letters in seen
-            seen.add(letters)
+            letters = letters_of(document.text)
+            own = document.source in self.held.sources or (document.source, document.line, document.text) in held_places
+            near = not own and self.held.resembles(letters)
+            repeated = not own and not near and not seen.add(digest_letters(letters))
             self.near += near
-            self.duplicates += repeated and not near and not own
+            self.duplicates += repeated
             keep = not (own or near or repeated)
             self.kept.append(keep)
             if keep:
                 yield document
 
     def repeat(self, documents: Iterable[Document]) -> Iterator[Document]:
-        for keep, document in zip(self.kept, documents, strict=True):
+        for keep, document in zip(self.kept, documents, strict=False):  # input that changed is found at the end
             if keep:
                 yield document
 
@@ -195,8 +209,9 @@ def _parts_of(source: Source) -> tuple[list[Path], frozenset[str]]:
     """The files to read, and which of them are named as held out: valid.* beside train.*; test.* is left alone."""
     if source == "python":
         return [], frozenset()
-    files = [file for path in ([source] if isinstance(source, Path) else source) for file in list_files(path)]
-    parts = {file: file.name.split(".")[0].lower() for file in files}
+    paths = [source] if isinstance(source, str | Path) else source
+    files = [file for path in paths for file in list_files(Path(path))]
+    parts = {file: match[1].lower() if (match := PART.match(file.name)) else "" for file in files}
     if "train" not in parts.values():
         return files, frozenset()
     given = frozenset(str(file) for file, part in parts.items() if part in ("valid", "validation", "dev"))
@@ -214,6 +229,19 @@ def _halves(documents: Iterable[Document]) -> Iterator[Document]:
         line = document.line + text[:place].count("\n")
         yield replace(document, text=text[:place].rstrip("\n"))
         yield replace(document, text=text[place:].lstrip("\n"), line=line)
+
+
+def _remove_left_over(out: Path) -> None:
+    """Delete what preparations of the same folder that were killed have left; of those that run, nothing."""
+    for path in out.parent.glob(".*.tmp"):
+        name, _, number = path.name.removesuffix(".tmp").rpartition(".")
+        if name == f".{out.name}" and number.isdecimal():
+            try:
+                os.kill(int(number), 0)
+            except ProcessLookupError:
+                shutil.rmtree(path, ignore_errors=True)
+            except OSError:
+                continue
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -241,7 +269,7 @@ def inspect_data(path: str | Path) -> dict[str, Any]:
         shown = ("parts", "sources", "duplicates", "near_duplicates_of_held_out", "quarantined", "fingerprint")
         return {"form": "prepared", **{name: manifest[name] for name in shown}}
     quarantine = Quarantine()
-    lengths: list[int] = []
+    lengths = array("q")
     examples: list[str] = []
     for document in read_documents(path, quarantine=quarantine):
         lengths.append(len(document.text))

@@ -89,7 +89,7 @@ def score_rewriter(model: Transformer, batches: Iterable[Batch], vocabulary: Voc
 
 @torch.inference_mode()
 def score_writer(model: Transformer, batches: Iterable[Batch], vocabulary: Vocabulary) -> GapScore:
-    """A decoder on the same gaps, which sees what stands before them."""
+    """A decoder on the same gaps, which sees what stands before them, after the end token that opens a document."""
     model.eval()
     truth, answers = [], []
     for batch in batches:
@@ -97,12 +97,11 @@ def score_writer(model: Transformer, batches: Iterable[Batch], vocabulary: Vocab
         documents = sorted({gap.document for gap in gaps})
         if not documents:
             continue
-        side = Side.from_ids(documents, pad_id=vocabulary.pad_id)
+        side = Side.from_ids([(vocabulary.end_id, *each) for each in documents], pad_id=vocabulary.pad_id)
         likeliest = dict(zip(documents, _answer(model.head(model(side)), vocabulary), strict=True))
         for gap in gaps:
-            if gap.start > 0:
-                truth.append(gap.span)
-                answers.append(likeliest[gap.document][gap.start - 1 : gap.stop - 1])
+            truth.append(gap.span)
+            answers.append(likeliest[gap.document][gap.start : gap.stop])
     return compare_spans(truth, answers)
 
 

@@ -1,0 +1,61 @@
+"""What the documents say is run: Python snippets, shell verbs, links, and the length of the README."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def snippets(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_snippets_run(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    for code in snippets(page, "python"):
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "life.sh"], ids=lambda page: page.name)
+def test_shell_verbs_exist(page: Path) -> None:
+    from typer.main import get_command
+
+    from trivium.cli import app
+
+    command = get_command(app)
+    text = page.read_text(encoding="utf-8") if page.suffix == ".sh" else "\n".join(snippets(page, "bash"))
+    for line in re.findall(r"^\s*trivium (.+?)(?:\s+#.*)?$", text, re.MULTILINE):
+        words = line.split()
+        group = command.commands[words[0]]  # type: ignore[attr-defined]
+        if hasattr(group, "commands"):
+            group = group.commands[words[1]]
+        options = {name for parameter in group.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_two_readmes_run_the_same_code() -> None:
+    english, chinese = (snippets(ROOT / name, "python") for name in ("README.md", "README.zh.md"))
+    assert [re.sub(r"\s*#.*", "", code) for code in english] == [re.sub(r"\s*#.*", "", code) for code in chinese]
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.name)
+def test_recipes_load(recipe: Path) -> None:
+    from trivium import load_recipe
+
+    assert load_recipe(recipe).family == recipe.stem
