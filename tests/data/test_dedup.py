@@ -36,7 +36,7 @@ def test_letters() -> None:
 def test_hash_set_is_a_set_in_few_bytes() -> None:
     chance = random.Random(0)
     known, flat = set[int](), HashSet()
-    values = [0, 1, *(chance.getrandbits(64) for _ in range(20_000)), *(number << 40 for number in range(1, 2_000))]
+    values = [0, 1, *(chance.getrandbits(64) for _ in range(20_000)), *(number << 40 for number in range(1, 100))]
     for value in [*values, *values[::3]]:
         assert flat.add(value) is (value not in known and not (value == 1 and 0 in known))
         known.add(value)

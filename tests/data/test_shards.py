@@ -1,20 +1,25 @@
 """Prepared folders: what is written is what was read, again at once, and never half or silently changed."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.data.test_split import SMALL, make_text, train_texts, valid_texts
+from trivium.data import prepare as prepare_module
 from trivium.data import shards as shards_module
 from trivium.data.loader import Loader
 from trivium.data.objective import ObjectiveConfig, Vocabulary
 from trivium.data.prepare import TokenizerConfig, inspect_data, prepare
 from trivium.data.shards import Shards, ShardWriter, read_manifest
 from trivium.errors import DataError
-from trivium.tokenizer import Tokenizer
+from trivium.tokenizer import Tokenizer, train_tokenizer
 
 
 @pytest.fixture
@@ -155,3 +160,53 @@ def test_inspect_data(text_file: Path, tmp_path: Path) -> None:
     prepared = inspect_data(prepare(text_file, tmp_path / "out", tokenizer=SMALL))
     assert prepared["form"] == "prepared" and prepared["parts"]["valid"]["documents"] >= 1
     assert prepared["duplicates"] == 1
+
+
+def test_own_output_is_no_input(tmp_path: Path) -> None:
+    """Prepared data inside the folder that was prepared: its valid.jsonl and tokenizer are not read as text."""
+    chance = random.Random(2)
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": make_text(chance, 20)}) for _ in range(20)))
+    folder = prepare(str(tmp_path), tmp_path / "out", tokenizer=SMALL)
+    told: list[str] = []
+    assert prepare(tmp_path, tmp_path / "out", tokenizer=SMALL, progress=told.append) == folder and not told
+    assert list(read_manifest(folder)["inputs"]) == [str(tmp_path / "a.jsonl")]
+
+
+@pytest.mark.parametrize("change", ["more", "another order"])
+def test_input_that_changes_meanwhile_is_refused(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """T36: what the first reading held out must not be trained on because the second found it elsewhere."""
+
+    def train_and_change(*texts: Any, **settings: Any) -> Tokenizer:
+        tokenizer = train_tokenizer(*texts, **settings)
+        lines = text_file.read_text().splitlines()
+        text_file.write_text("\n".join(lines * 2 if change == "more" else lines[::-1]))
+        return tokenizer
+
+    monkeypatch.setattr(prepare_module, "train_tokenizer", train_and_change)
+    with pytest.raises(DataError, match=r"changed while it was read; expected files that stay .*; run again"):
+        prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_what_a_killed_preparation_left_goes(text_file: Path, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for number in (ended.pid, os.getppid()):
+        (tmp_path / f".out.{number}.tmp").mkdir()
+    prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    assert [path.name for path in tmp_path.glob(".*")] == [f".out.{os.getppid()}.tmp"]
+
+
+def test_manifest_that_does_not_fit_is_an_error(text_file: Path, tmp_path: Path) -> None:
+    folder = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    manifest = read_manifest(folder)
+    for broken in ({"parts": {"train": {}}}, {"parts": []}, {"files": None}):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, **broken}))
+        with pytest.raises(DataError, match=r"manifest\.json is broken"):
+            Shards(folder)
+    manifest["parts"]["train"]["tokens"] += 1
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"holds not what its manifest\.json counts in train"):
+        Shards(folder)

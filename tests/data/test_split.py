@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from trivium.data import split as split_module
 from trivium.data.corpus import python_documents
-from trivium.data.dedup import digest_letters, letters_of
+from trivium.data.dedup import letters_of
 from trivium.data.prepare import TokenizerConfig, prepare
 from trivium.data.shards import Shards, read_manifest
 from trivium.data.source import Document
@@ -67,9 +68,7 @@ def test_no_held_out_text_in_the_shards(tmp_path: Path) -> None:
     train, valid = train_texts(folder), valid_texts(folder)
     assert len(valid) > 5 and len(train) > 100
     assert not set(train) & set(valid)
-    assert not {digest_letters(letters_of(text)) for text in train} & {
-        digest_letters(letters_of(text)) for text in valid
-    }
+    assert not set(map(letters_of, train)) & set(map(letters_of, valid))
     train_runs = [runs(text) for text in train]
     for text in valid:
         own = runs(text)
@@ -147,3 +146,16 @@ def test_nothing_left_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing is left to train on .*; add text"):
         prepare(tmp_path / "a.jsonl", tmp_path / "out", tokenizer=SMALL)
     assert not (tmp_path / "out").exists() and [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_of_a_large_valid_file_a_sample_is_kept_and_nothing_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(6)
+    texts = [make_text(chance, 30) for _ in range(80)]
+    (tmp_path / "train-00000-of-00001.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[:20]))
+    (tmp_path / "validation.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[20:]))
+    monkeypatch.setattr(split_module, "GIVEN_BYTES", 3_000)
+    folder = prepare(tmp_path, tmp_path / "out", tokenizer=SMALL)
+    assert train_texts(folder) == texts[:20]
+    assert 5 < len(valid_texts(folder)) < 40 and set(valid_texts(folder)) < set(texts[20:])

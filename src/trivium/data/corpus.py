@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -26,20 +27,9 @@ SHORTEST = 60  # characters; shorter docstrings say little
 SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "dist-packages", "lib2to3", "__pycache__", "_vendor"}
 REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
 # What trivium needs, for a checkout that was never installed.
-NEEDED = (
-    "torch",
-    "tokenizers",
-    "safetensors",
-    "huggingface_hub",
-    "numpy",
-    "pydantic",
-    "PyYAML",
-    "typer",
-    "rich",
-    "jinja2",
-)
+NEEDED = "torch tokenizers safetensors huggingface_hub numpy pydantic PyYAML typer rich jinja2"
 VERSION = 3  # of what this file makes of the same sources: a cache of another version is not read
-WORKERS = 2
+WORKERS, FILES_AT_ONCE = 2, 512
 Progress = Callable[[int, int], None]
 
 
@@ -50,7 +40,8 @@ def python_documents(*, limit_files: int | None = None, progress: Progress | Non
     `XDG_CACHE_HOME`; `limit_files` reads only so many, spread evenly. `progress` is told files done and in all.
     Raises `DataError` where no cache can be written.
     """
-    cache = _cache_folder() / f"python-docs-{corpus_key(limit_files)[:16]}.jsonl"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trivium"
+    cache = folder / f"python-docs-{corpus_key(limit_files)[:16]}.jsonl"
     if not cache.is_file():
         try:
             _fill(cache, limit_files, progress)
@@ -73,29 +64,27 @@ def list_sources() -> list[tuple[str, Path]]:
     library = Path(sysconfig.get_paths()["stdlib"])
     for entry in sorted(library.iterdir()):
         found |= dict.fromkeys(_walk(entry), entry.stem)
+    roots = [root for root in map(Path, sys.path) if root != library]
     for package in _required_packages():
-        for root in map(Path, sys.path):
-            if root != library and ((root / package).is_dir() or (root / f"{package}.py").is_file()):
-                entry = root / package if (root / package).is_dir() else root / f"{package}.py"
-                found |= dict.fromkeys(_walk(entry), package)
-                break
+        places = (root / name for root in roots for name in (package, f"{package}.py"))
+        for place in [place for place in places if place.exists()][:1]:
+            found |= dict.fromkeys(_walk(place), package)
     return sorted(((source, path) for path, source in found.items()), key=lambda pair: (pair[0], str(pair[1])))
 
 
 def _choose(limit_files: int | None) -> list[tuple[str, Path]]:
     files = list_sources()
-    if limit_files is None or limit_files >= len(files):
-        return files
-    return [files[number * len(files) // limit_files] for number in range(limit_files)]
+    count = len(files) if limit_files is None else min(limit_files, len(files))
+    return [files[number * len(files) // count] for number in range(count)]
 
 
 def _fill(cache: Path, limit_files: int | None, progress: Progress | None) -> None:
     """Write the cache beside its place and move it there: nobody sees half of it."""
     cache.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=cache.parent, prefix=cache.stem, suffix=".tmp")
     seen, near = set[int](), NearSet()
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
+    with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
+        unfinished = Path(folder) / cache.name
+        with unfinished.open("w", encoding="utf-8") as out:
             for document in _read_all(_choose(limit_files), progress):
                 letters = letters_of(document.text)
                 digest = digest_letters(letters)
@@ -104,10 +93,7 @@ def _fill(cache: Path, limit_files: int | None, progress: Progress | None) -> No
                 seen.add(digest)
             out.flush()
             os.fsync(out.fileno())
-        os.replace(unfinished, cache)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+        unfinished.replace(cache)
 
 
 def _read_all(files: list[tuple[str, Path]], progress: Progress | None) -> Iterator[Document]:
@@ -115,46 +101,37 @@ def _read_all(files: list[tuple[str, Path]], progress: Progress | None) -> Itera
 
     for number, name in enumerate(sorted(topics), start=1):
         yield Document(clean_text(topics[name]), "language-reference", number)
-    # Not multiprocessing, which would import the caller's script again, or fork under torch's threads.
+    parts = [files[begin : begin + FILES_AT_ONCE] for begin in range(0, len(files), FILES_AT_ONCE)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            done = 0
+            for part, answers in zip(parts, pool.map(_extract_all, parts), strict=True):
+                for (source, _), found in zip(part, answers, strict=True):
+                    yield from (Document(text, source, line) for line, text in found)
+                done += len(part)
+                if progress is not None:
+                    progress(done, len(files))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _extract_all(part: list[tuple[str, Path]]) -> list[list[tuple[int, str]]]:
+    """The docstrings of each file, from a process of its own.
+
+    Not multiprocessing, which would import the caller's script again, or fork under torch's threads.
+    """
     command = [sys.executable, "-W", "ignore", "-c", "from trivium.data.corpus import serve; serve()"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8")
-        for _ in range(WORKERS)
-    ]
-    try:
-        yield from _collect(workers, files, progress)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-
-
-def _collect(
-    workers: list["subprocess.Popen[str]"], files: list[tuple[str, Path]], progress: Progress | None
-) -> Iterator[Document]:
-    """Files go to the workers in turn and come back in turn, so the order is the list's."""
-    for number, worker in enumerate(workers):
-        assert worker.stdin is not None
-        with worker.stdin as stdin:
-            json.dump([str(path) for _, path in files[number :: len(workers)]], stdin)
-        worker.stdin = None
-    for done, (source, path) in enumerate(files):
-        answers = workers[done % len(workers)].stdout
-        assert answers is not None
-        line = answers.readline()
-        if not line:
-            raise DataError(f"a process that reads docstrings ended at {path}; expected one answer a file; run again")
-        for at, text in json.loads(line):
-            yield Document(text, source, at)
-        if progress is not None and (done % 256 == 0 or done + 1 == len(files)):
-            progress(done + 1, len(files))
+    paths = json.dumps([str(path) for _, path in part])
+    ended = subprocess.run(command, input=paths, stdout=subprocess.PIPE, env=environment, encoding="utf-8")
+    if ended.returncode:
+        raise DataError(f"a process that reads docstrings ended with {ended.returncode}; expected 0; run again")
+    return list(json.loads(ended.stdout))
 
 
 def serve() -> None:
-    """A worker: a JSON list of paths comes in, one line of `[[line, docstring], …]` for each goes out."""
-    for path in json.load(sys.stdin):
-        sys.stdout.write(json.dumps(extract_docstrings(Path(path))) + "\n")
+    """A process of `_extract_all`: a JSON list of paths comes in, the list of their docstrings goes out."""
+    json.dump([extract_docstrings(Path(path)) for path in json.load(sys.stdin)], sys.stdout)
 
 
 def extract_docstrings(path: Path) -> list[tuple[int, str]]:
@@ -194,7 +171,7 @@ def _required_packages() -> list[str]:
     for module, distributions in metadata.packages_distributions().items():
         for distribution in distributions:
             modules.setdefault(_normal(distribution), []).append(module)
-    waiting, seen = list(NEEDED), set(map(_normal, NEEDED))
+    waiting, seen = NEEDED.split(), set(map(_normal, NEEDED.split()))
     while waiting:
         try:
             wanted = metadata.requires(waiting.pop()) or []
@@ -210,7 +187,3 @@ def _required_packages() -> list[str]:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trivium"

@@ -17,7 +17,7 @@ NOT_ASCII_LETTERS = bytes(code for code in range(256) if not chr(code).isalpha()
 MIX = np.uint64(0x9E3779B97F4A7C15)
 # 16 bands of 4: a pair of likeness 0.7 is compared with probability 0.99, one of 0.3 with 0.12.
 BANDS, ROWS, WINDOW = 16, 4, 16
-FACTORS: Hashes = (np.arange(1, BANDS * ROWS + 1, dtype=np.uint64) * MIX) | np.uint64(1)
+FACTORS: Hashes = np.frombuffer(hashlib.shake_128(b"MinHash").digest(8 * BANDS * ROWS), dtype="<u8") | np.uint64(1)
 
 
 def letters_of(text: str) -> bytes:
@@ -55,7 +55,7 @@ class HashSet:
     """Eight-byte hashes in one flat table, at most two thirds full: a Python set takes about 90 bytes for each."""
 
     def __init__(self) -> None:
-        self._slots, self._count = array("Q", bytes(8 << 10)), 0
+        self._slots, self._count = array("Q", [0]) * 1024, 0
 
     def add(self, value: int) -> bool:
         """Remember a hash; whether it is new."""
@@ -69,7 +69,7 @@ class HashSet:
         slots[at] = value
         self._count += 1
         if 3 * self._count > 2 * len(slots):
-            self._slots, self._count = array("Q", bytes(16 * len(slots))), 0
+            self._slots, self._count = array("Q", [0]) * (2 * len(slots)), 0
             for old in slots:
                 if old:
                     self.add(old)

@@ -4,6 +4,7 @@ The input is read four times: to size the sources, to choose what is held out, t
 and to encode. Everything is written into a temporary folder that takes its name when it is whole.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from trivium.tokenizer import Tokenizer, train_tokenizer
 
 Source = str | Path | Sequence[str | Path]  # "python" is the documentation of this installation
 PART = re.compile(r"(train|valid|validation|dev|test)(-\d+-of-\d+)?\.", re.IGNORECASE)
+Say = Callable[[str], None]
 BATCH_DOCUMENTS = 256
 SAMPLE_BYTES = 32_000_000  # for the tokenizer; they decide how much memory a large input takes
 
@@ -48,7 +50,7 @@ def prepare(
     valid_fraction: float = 0.05,
     seed: int = 0,
     limit_files: int | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Say | None = None,
 ) -> Path:
     """Prepare files, folders, or `"python"` (the documentation of this installation) into the folder `out`.
 
@@ -73,7 +75,10 @@ def prepare(
         if _fingerprint(source, (tokenizer, valid_fraction, seed, limit_files)) != key:
             raise DataError(f"{source} changed while it was read; expected files that stay as they are; run again")
         manifest = {"schema": 1, "input": key, "seed": seed, **manifest}
-        _write_text(unfinished / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        (unfinished / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        for path in (*unfinished.rglob("*"), unfinished):
+            flush_path(path)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.replace(out)
         flush_path(out.parent)
@@ -83,24 +88,15 @@ def prepare(
 
 
 def _fill(
-    folder: Path,
-    source: Source,
-    config: TokenizerConfig,
-    split: tuple[float, int, int | None],
-    say: Callable[[str], None],
+    folder: Path, source: Source, config: TokenizerConfig, split: tuple[float, int, int | None], say: Say
 ) -> dict[str, Any]:
     fraction, seed, limit = split
-
     files, given = _parts_of(source)
     alone = False
 
-    def tell(done: int, total: int) -> None:
-        if done % 1024 == 0:
-            say(f"reading the documentation in {done} of {total} files")
-
     def documents(quarantine: Quarantine | None = None) -> Iterator[Document]:
         if source == "python":
-            return python_documents(limit_files=limit, progress=tell)
+            return python_documents(limit_files=limit, progress=lambda done, all: say(f"{done} of {all} files"))
         found = read_documents(files, quarantine=quarantine)
         return _halves(found) if alone else found
 
@@ -121,33 +117,22 @@ def _fill(
     texts = (document.text for document in chooser.choose(documents()))
     if config.folder:
         tokenizer = Tokenizer.load(config.folder)
-        for _ in texts:
-            pass
+        sum(1 for _ in texts)  # what is kept is decided in passing
     else:
-        size, sentinels, kind = config.vocab_size, config.num_sentinels, config.kind
-        tokenizer = train_tokenizer(
-            texts, kind=kind, vocab_size=size, num_sentinels=sentinels, sample_bytes=SAMPLE_BYTES, seed=seed
-        )
+        settings = {name: value for name, value in vars(config).items() if name != "folder"}
+        tokenizer = train_tokenizer(texts, **settings, sample_bytes=SAMPLE_BYTES, seed=seed)
     tokenizer.save(folder / "tokenizer")
     say("encoding")
-    train = chooser.repeat(documents())
-    parts = {"train": _write_part(folder, "train", train, tokenizer, sizes)}
-    parts["valid"] = _write_part(folder, "valid", held.documents or [], tokenizer, sizes)
-    rows = ({"text": document.text, "source": document.source} for document in held.documents)
-    _write_text(folder / "valid.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    for path in (*folder.rglob("*"), folder):
-        flush_path(path)
-    written = {
-        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    kept = {"train": chooser.repeat(documents()), "valid": iter(held.documents)}
+    parts = {part: _write_part(folder, part, each, tokenizer) for part, each in kept.items()}
+    rows = [{"text": document.text, "source": document.source} for document in held.documents]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "valid.jsonl").write_text(text, encoding="utf-8")
+    written = {str(path.relative_to(folder)): _describe(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         "parts": parts,
         "tokenizer": written["tokenizer/tokenizer.json"]["sha256"],
-        "inputs": [
-            {"file": str(path), "size": path.stat().st_size, "sha256": hash_file(path)} for path in files[:1000]
-        ],
+        "inputs": {str(path): _describe(path) for path in files[:1000]},
         "sources": dict(sorted(sizes.items(), key=lambda item: -item[1])[:1000]),
         "held_out_sources": sorted({document.source for document in held.documents})[:1000],
         "duplicates": chooser.duplicates,
@@ -156,6 +141,10 @@ def _fill(
         "files": written,
         "fingerprint": hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest(),
     }
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": hash_file(path)}
 
 
 class _Chooser:
@@ -179,6 +168,8 @@ class _Chooser:
             self.kept.append(keep)
             if keep:
                 yield document
+        if not any(self.kept):
+            raise DataError("nothing is left to train on beside held-out text; expected two different texts; add text")
 
     def repeat(self, documents: Iterable[Document]) -> Iterator[Document]:
         for keep, document in zip(self.kept, documents, strict=False):  # input that changed is found at the end
@@ -186,9 +177,7 @@ class _Chooser:
                 yield document
 
 
-def _write_part(
-    folder: Path, part: str, documents: Iterable[Document], tokenizer: Tokenizer, sizes: dict[str, int]
-) -> dict[str, Any]:
+def _write_part(folder: Path, part: str, documents: Iterable[Document], tokenizer: Tokenizer) -> dict[str, Any]:
     end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
     if end_id is None:
         raise DataError("the tokenizer has no token that ends a text; expected an eos or sep token; choose another")
@@ -196,13 +185,7 @@ def _write_part(
     waiting = iter(documents)
     while batch := [document.text for document in islice(waiting, BATCH_DOCUMENTS)]:
         writer.write(tokenizer.encode_batch(batch), batch)
-    entry = writer.close()
-    if part == "train" and writer.documents == 0:
-        raise DataError(
-            f"nothing is left to train on beside the held-out text ({sum(sizes.values())} bytes in all); "
-            "expected at least two different documents; add text"
-        )
-    return entry
+    return writer.close()
 
 
 def _parts_of(source: Source) -> tuple[list[Path], frozenset[str]]:
@@ -222,10 +205,8 @@ def _halves(documents: Iterable[Document]) -> Iterator[Document]:
     """A text that is one document as two, so that its last tenth can be held out."""
     for document in documents:
         text, cut = document.text, len(document.text) * 9 // 10
-        for mark in ("\n\n", "\n", " ", ""):
-            place = text.rfind(mark, len(text) // 2, cut) + len(mark)
-            if mark == "" or place > len(text) // 2:
-                break
+        marks = (text.rfind(mark, len(text) // 2, cut) + len(mark) for mark in ("\n\n", "\n", " "))
+        place = next((each for each in marks if each > len(text) // 2), cut)
         line = document.line + text[:place].count("\n")
         yield replace(document, text=text[:place].rstrip("\n"))
         yield replace(document, text=text[place:].lstrip("\n"), line=line)
@@ -233,22 +214,13 @@ def _halves(documents: Iterable[Document]) -> Iterator[Document]:
 
 def _remove_left_over(out: Path) -> None:
     """Delete what preparations of the same folder that were killed have left; of those that run, nothing."""
-    for path in out.parent.glob(".*.tmp"):
-        name, _, number = path.name.removesuffix(".tmp").rpartition(".")
-        if name == f".{out.name}" and number.isdecimal():
-            try:
-                os.kill(int(number), 0)
-            except ProcessLookupError:
-                shutil.rmtree(path, ignore_errors=True)
-            except OSError:
-                continue
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
+        try:
+            os.kill(int(path.suffixes[-2][1:]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (OSError, ValueError, OverflowError):
+            continue
 
 
 def _fingerprint(source: Source, settings: tuple[Any, ...]) -> str:
@@ -275,14 +247,13 @@ def inspect_data(path: str | Path) -> dict[str, Any]:
         lengths.append(len(document.text))
         if len(examples) < 3:
             examples.append(document.text[:300])
-    ordered = sorted(lengths)
-    middle = {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]} if ordered else {}
+    ordered = sorted(lengths) or [0]
     return {
         "form": "text",
         "files": len(list_files(path)),
         "documents": len(lengths),
         "characters": sum(lengths),
-        "document_characters": middle,
+        "document_characters": {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]},
         "quarantined": dict(quarantine.counts),
         "examples": examples,
     }

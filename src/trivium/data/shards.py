@@ -57,18 +57,17 @@ class ShardWriter:
 
     def _next_shard(self) -> None:
         if self._shard is not None:
-            _close(self._shard)
+            self._shard.close()
         self.files.append(self.folder / f"{self.part}-{len(self.files):05d}.bin")
         self._shard, self._in_shard = self.files[-1].open("wb"), 0
 
     def close(self) -> dict[str, Any]:
-        """Flush everything to the disk and give the manifest's entry for this part."""
+        """Close the files (`flush_path` is the caller's) and give the manifest's entry for this part."""
         for file in (self._shard, self._ends):
             if file is not None:
-                _close(file)
-        names = [path.name for path in self.files]
+                file.close()
         return {
-            "shards": names,
+            "shards": [path.name for path in self.files],
             "ends": f"{self.part}.ends",
             "dtype": self.dtype.name,
             "documents": self.documents,
@@ -153,16 +152,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _close(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-
-
 def flush_path(path: Path) -> None:
     """Have the disk keep a file's content, or a folder's names."""
     handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    os.fsync(handle)
+    os.close(handle)

@@ -54,11 +54,6 @@ class Quarantine:
             with self.path.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(entry) + "\n")  # in ASCII: a record may hold what UTF-8 cannot
 
-    @property
-    def total(self) -> int:
-        """How many records were put aside."""
-        return sum(self.counts.values())
-
 
 def list_files(path: Path) -> list[Path]:
     """The text files at a path, sorted; hidden ones are left out. Raises `DataError` when there is none."""
@@ -112,12 +107,16 @@ def _open(path: Path) -> IO[bytes]:
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rb")  # type: ignore[return-value]
     if path.name.lower().endswith(".zst"):  # not by zstandard, which takes half a file for a whole one
-        try:
-            import pyarrow
-        except ImportError:
-            raise DataError(f"reading {path} needs pyarrow; run: pip install 'trivium[data]'") from None
-        return BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+        return BufferedReader(_import_pyarrow(path).input_stream(str(path), compression="zstd"))
     return path.open("rb")
+
+
+def _import_pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"reading {path} needs pyarrow; run: pip install 'trivium[data]'") from None
+    return pyarrow
 
 
 def clean_text(text: str) -> str:
@@ -129,17 +128,15 @@ def clean_text(text: str) -> str:
 def _chunks(raw: IO[bytes]) -> Iterator[bytes]:
     """The file as UTF-8 without a mark at its beginning; UTF-16 is known by its mark alone."""
     start = raw.read(1 << 18)
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        # What is no UTF-16 stays no UTF-8, and the line that holds it goes to quarantine.
-        decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
-        while start:
-            yield decoder.decode(start).encode("utf-8", "surrogatepass")
-            start = raw.read(1 << 18)
+    is_utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    # What is no UTF-16 stays no UTF-8, and the line that holds it goes to quarantine.
+    decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+    chunk = start.removeprefix(b"\xef\xbb\xbf")
+    while chunk:
+        yield decoder.decode(chunk).encode("utf-8", "surrogatepass") if is_utf16 else chunk
+        chunk = raw.read(1 << 18)
+    if is_utf16:
         yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
-        return
-    yield start.removeprefix(b"\xef\xbb\xbf")
-    while chunk := raw.read(1 << 18):
-        yield chunk
 
 
 def _raw_lines(chunks: Iterator[bytes], longest: int) -> Iterator[tuple[int, bytes]]:
@@ -249,14 +246,8 @@ def _read_csv(path: Path, quarantine: Quarantine, text_field: str) -> Iterator[D
 
 
 def _read_parquet(path: Path, quarantine: Quarantine, text_field: str) -> Iterator[Document]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"reading {path} needs pyarrow; run: pip install 'trivium[data]'") from None
-    number = 0
-    with pyarrow.parquet.ParquetFile(path) as table:
+    with _import_pyarrow(path).parquet.ParquetFile(path) as table:
         names = [name for name in ([text_field] if text_field else FIELDS) if name in table.schema_arrow.names]
-        for batch in table.iter_batches(batch_size=512, columns=names or None):
-            for record in batch.to_pylist():
-                number += 1
-                yield from _row(record, path, number, quarantine, text_field)
+        batches = table.iter_batches(batch_size=512, columns=names or None)
+        for number, record in enumerate((record for batch in batches for record in batch.to_pylist()), start=1):
+            yield from _row(record, path, number, quarantine, text_field)
