@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trivium.pipelines import pipeline as pipeline
     from trivium.tokenizer.tokenizer import Tokenizer as Tokenizer
     from trivium.tokenizer.train import train_tokenizer as train_tokenizer
-    from trivium.training.pretrain import pretrain as pretrain
+    from trivium.training.pretraining import pretrain as pretrain
     from trivium.training.recipe import Recipe as Recipe
     from trivium.training.recipe import load_recipe as load_recipe
 
@@ -63,7 +63,7 @@ _HOMES = {
     "load_recipe": "training.recipe",
     "pipeline": "pipelines",
     "prepare": "data.prepare",
-    "pretrain": "training.pretrain",
+    "pretrain": "training.pretraining",
     "save_model": "hub.auto",
     "stream_text": "generation.text",
     "train_tokenizer": "tokenizer.train",

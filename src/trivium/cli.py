@@ -137,7 +137,7 @@ def pretrain_command(
 
     budget = [f"budget={{minutes: {minutes}}}"] if minutes else []
     loaded = load_recipe(recipe, [*budget, *(overrides or [])])
-    from trivium.training.pretrain import pretrain
+    from trivium.training.pretraining import pretrain
 
     result = pretrain(loaded, restart=restart, progress=_say)
     _print({**asdict(result), "report": str(Path(loaded.run) / "report.html")}, as_json)

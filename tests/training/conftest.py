@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.runs import settings_for, write_text
-from trivium.training.pretrain import gather_materials
+from trivium.training.pretraining import gather_materials
 from trivium.training.recipe import load_recipe
 
 

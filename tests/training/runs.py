@@ -15,7 +15,7 @@ import torch
 
 from trivium.training.loop import Materials
 from trivium.training.monitor import Monitor, read_metrics
-from trivium.training.pretrain import _begin, gather_materials, pretrain
+from trivium.training.pretraining import _begin, gather_materials, pretrain
 from trivium.training.recipe import Recipe, load_recipe
 from trivium.training.storage import Storage
 
