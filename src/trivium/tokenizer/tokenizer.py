@@ -4,9 +4,12 @@ The work is done by the `tokenizers` library; this wrapper knows which ids have 
 sentinels), keeps text from turning into control ids, and decodes streams. Training is in train.py.
 """
 
+import codecs
 import json
 import re
+import secrets
 import time
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +17,17 @@ from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from tokenizers import processors
+from tokenizers import decoders, models, processors
 
-from trivium.errors import HubError
+from trivium.errors import ConfigError, DataError, HubError
 
 ROLES = ("pad_token", "bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "mask_token")
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
+FALLBACK_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+# Byte-level tokens write each byte as a character: itself if it is printable, else the next one from 256 (GPT-2).
+PRINTABLE = (*range(33, 127), *range(161, 173), *range(174, 256))
+BYTE_OF = {chr(byte): byte for byte in PRINTABLE}
+BYTE_OF |= {chr(256 + place): byte for place, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))}
 # What to call the roles where a folder has tokenizer.json alone.
 CUSTOMARY = {
     "pad_token": ("<pad>", "[PAD]"),
@@ -64,19 +72,26 @@ class Tokenizer:
         self.backend.no_padding()
         self.backend.no_truncation()
         self.settings = dict(settings or {})
+        added = backend.get_added_tokens_decoder()
+        self.control_ids = frozenset(number for number, token in added.items() if token.special)
         self.special_tokens: dict[str, str] = {}
         for role in ROLES:
-            text = _text_of(self.settings.get(role))
-            candidates = CUSTOMARY[role] if role not in self.settings else (text,)
-            found = next((each for each in candidates if each and backend.token_to_id(each) is not None), None)
+            if role in self.settings:
+                text = _text_of(self.settings[role])
+                found = text if text and backend.token_to_id(text) is not None else None
+            else:
+                found = next((each for each in CUSTOMARY[role] if backend.token_to_id(each) in self.control_ids), None)
             if found is not None:
                 self.special_tokens[role] = found
-        added = {token.content: number for number, token in backend.get_added_tokens_decoder().items()}
-        numbered = {int(match[1]): added[text] for text in added if (match := SENTINEL.fullmatch(text))}
+        numbered = {
+            int(match[1]): number for number, token in added.items() if (match := SENTINEL.fullmatch(token.content))
+        }
         self.sentinel_ids = [numbered[index] for index in sorted(numbered)]
-        self.control_ids = frozenset(
-            number for number, token in backend.get_added_tokens_decoder().items() if token.special
-        )
+        # Two, since what special tokens in a text mean is a switch of the object, and threads share it.
+        self._plain = _without_control(backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self.backend, self.settings)
 
     @property
     def kind(self) -> str:
@@ -133,15 +148,22 @@ class Tokenizer:
         return self.encode_batch([text], add_special=add_special)[0]
 
     def encode_batch(self, texts: Sequence[str], *, add_special: bool = False) -> list[list[int]]:
-        """Ids of many texts, in parallel over the machine's cores."""
-        self.backend.encode_special_tokens = True
-        found = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special)
+        """Ids of many texts, in parallel over the machine's cores; raises `DataError` for half surrogate pairs."""
+        texts = list(texts)
+        try:
+            found = self._plain.encode_batch_fast(texts, add_special_tokens=add_special)
+        except TypeError:
+            _refuse_surrogates(texts)
+            raise
         return [encoding.ids for encoding in found]
 
     def encode_control(self, text: str, *, add_special: bool = False) -> list[int]:
         """Ids of a text in which special tokens, written out, mean themselves: `"The [MASK] of the list."`."""
-        self.backend.encode_special_tokens = False
-        return list(self.backend.encode(text, add_special_tokens=add_special).ids)
+        try:
+            return list(self.backend.encode(text, add_special_tokens=add_special).ids)
+        except TypeError:
+            _refuse_surrogates([text])
+            raise
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of ids; special tokens are left out unless asked for."""
@@ -157,7 +179,8 @@ class Tokenizer:
         """For each id, whether it begins a word, `(vocab_size,)` bool: what whole-word masking groups by.
 
         Taken from how fast tokenizers mark words: `##` inside (WordPiece), `Ġ` or `▁` before (byte-level BPE,
-        SentencePiece); anything that is no letter or digit, and each Chinese character, is a word of its own.
+        SentencePiece); anything that is no letter or digit, and each Chinese character, is a word of its own, however
+        many bytes it is spelled with. A table cannot see that a word also begins after a line's end.
         """
         starts = np.ones(self.vocab_size, dtype=bool)
         stored = self.backend.get_vocab(with_added_tokens=True)
@@ -165,33 +188,49 @@ class Tokenizer:
         for text, index in stored.items():
             if index in self.control_ids:
                 continue
-            if text.startswith("##"):
-                starts[index] = False
+            if self.kind == "wordpiece":
+                starts[index] = not text.startswith("##")
             elif marked and not text.startswith(("Ġ", "▁", "Ċ")):
                 readable = self.backend.decode([index], skip_special_tokens=False)
-                starts[index] = not readable[:1].isalnum() or readable[:1] >= "\u2e80"
+                starts[index] = _begins_word(readable, text)
         return starts
 
     def dress_for(self, family: Literal["encoder", "decoder", "encoder_decoder"]) -> "Tokenizer":
         """A copy that puts round a text what this family's models expect when special tokens are asked for.
 
         `[CLS] … [SEP]` for an encoder, `… </s>` for an encoder–decoder, nothing for a decoder, which continues.
+        Raises `ConfigError` when the tokenizer has no such tokens.
         """
-        copy = Tokenizer(tokenizers.Tokenizer.from_str(self.backend.to_str()), self.settings)
-        single, pair = {
-            "encoder": ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
-            "decoder": ("$A", "$A $B:1"),
-            "encoder_decoder": ("$A </s>", "$A </s> $B:1 </s>:1"),
+        before, after = {
+            "encoder": ("cls_token", "sep_token"),
+            "decoder": (None, None),
+            "encoder_decoder": (None, "eos_token"),
         }[family]
-        used = [(text, self.backend.token_to_id(text)) for text in ("[CLS]", "[SEP]", "</s>")]
-        copy.backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
-        return copy
+        missing = [role for role in (before, after) if role and role not in self.special_tokens]
+        if missing:
+            raise ConfigError(
+                f"the tokenizer has no {' and no '.join(missing)}, expected round the texts of an {family}; "
+                "choose a tokenizer of that family, or train one"
+            )
+        ids = {text: self.backend.token_to_id(text) for text in self.special_tokens.values()}
+        first, last = (self.special_tokens[role] if role else "" for role in (before, after))
+        inputs = ["input_ids", *(["token_type_ids"] if family == "encoder" else []), "attention_mask"]
+        # The class that takes tokenizer.json as it is: those named after a model would put other tokens round.
+        settings = {**self.settings, "tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs}
+        for name in ("add_bos_token", "add_eos_token", "backend"):
+            settings.pop(name, None)
+        copy = Tokenizer(tokenizers.Tokenizer.from_str(self.backend.to_str()), settings)
+        copy.backend.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A {last}".split(),
+            pair=f"{first} $A {last} $B:1 {last and last + ':1'}".split(),
+            special_tokens=list(ids.items()),
+        )
+        return Tokenizer(copy.backend, settings)
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer opens too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.backend.encode_special_tokens = False
         self.backend.save(str(folder / "tokenizer.json"))
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -238,26 +277,79 @@ class DecodeStream:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._bytes: codecs.IncrementalDecoder | None = None
+        if isinstance(tokenizer.backend.decoder, decoders.ByteLevel):
+            self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
         self._ids: list[int] = []
-        self._start = 0  # ids before this are settled and no longer needed as left context
-        self._shown = 0  # ids before this have been given out
+        self._shown = 0  # ids before this have been given out; the others wait
 
     def push(self, token_id: int) -> str:
         """The text that is certain once this id is known; often empty inside a character."""
-        self._ids.append(token_id)
-        before = self._tokenizer.decode(self._ids[self._start : self._shown])
-        now = self._tokenizer.decode(self._ids[self._start :])
-        if len(now) <= len(before) or now.endswith("\ufffd"):
+        stored = self._tokenizer.backend.id_to_token(token_id)
+        if stored is None or token_id in self._tokenizer.control_ids:
             return ""
-        self._start, self._shown = self._shown, len(self._ids)
-        return now[len(before) :]
+        if self._bytes is not None:
+            return self._bytes.decode(_bytes_of(stored))
+        self._ids.append(token_id)
+        # A run of bytes is decoded as a whole: one that is no character spoils all before it.
+        return "" if FALLBACK_BYTE.fullmatch(stored) else self._settle()
 
     def flush(self) -> str:
         """What was kept back, at the end of the ids."""
-        before = self._tokenizer.decode(self._ids[self._start : self._shown])
-        now = self._tokenizer.decode(self._ids[self._start :])
-        self._start = self._shown = len(self._ids)
+        return self._bytes.decode(b"", final=True) if self._bytes is not None else self._settle()
+
+    def _settle(self) -> str:
+        before = self._tokenizer.decode(self._ids[: self._shown])
+        now = self._tokenizer.decode(self._ids)
+        if len(now) > len(before):
+            self._ids = self._ids[self._shown :]
+            self._shown = len(self._ids)
         return now[len(before) :]
+
+
+def _without_control(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """A copy for which special tokens in a text are text; it shares the model, the largest part."""
+    copy = tokenizers.Tokenizer.from_str(backend.to_str())
+    copy.model = backend.model
+    copy.encode_special_tokens = True
+    if isinstance(backend.model, models.Unigram):
+        # T5's model has `</s>` among its own pieces and finds it in a text whatever the switch says. A piece whose
+        # name nobody can guess is never found; ids stay what they are.
+        state = json.loads(backend.to_str())
+        special = {token["content"] for token in state["added_tokens"] if token["special"]}
+        model = state["model"]
+        pieces = [(secrets.token_hex(16) + text if text in special else text, score) for text, score in model["vocab"]]
+        copy.model = models.Unigram(pieces, model["unk_id"], model.get("byte_fallback", False))
+    return copy
+
+
+def _refuse_surrogates(texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"a text has half of a surrogate pair ({text[error.start]!r}) at character {error.start}; expected "
+                "Unicode text; replace it: text.encode('utf-8', 'replace').decode()"
+            ) from None
+
+
+def _bytes_of(stored: str) -> bytes:
+    """The bytes that a token of a byte-level vocabulary stands for; added tokens are written as they are."""
+    if all(character in BYTE_OF for character in stored):
+        return bytes(BYTE_OF[character] for character in stored)
+    return stored.encode()
+
+
+def _begins_word(readable: str, stored: str) -> bool:
+    """Whether a token without a space before it begins a word all the same."""
+    if readable[:1] == "\ufffd":
+        fallback = FALLBACK_BYTE.fullmatch(stored)
+        byte = int(fallback[1], 16) if fallback else _bytes_of(stored)[0]
+        # The first byte of a character from U+2000, where Western letters end; others are inside a word.
+        return byte >= 0xE2
+    letter = unicodedata.category(readable[0])[0] in "LMN" if readable else False
+    return not letter or readable >= "\u2e80"
 
 
 def _text_of(token: Any) -> str | None:
