@@ -2,17 +2,23 @@
 
 from trivium.generation.beam import search_beams
 from trivium.generation.decode import decode_step, prefill
+from trivium.generation.fill import Fill, fill_mask
 from trivium.generation.packed import prepare_decoding
 from trivium.generation.row import Generation
 from trivium.generation.sample import SamplingConfig
+from trivium.generation.text import generate_text, stream_text
 from trivium.generation.write import generate
 
 __all__ = [
+    "Fill",
     "Generation",
     "SamplingConfig",
     "decode_step",
+    "fill_mask",
     "generate",
+    "generate_text",
     "prefill",
     "prepare_decoding",
     "search_beams",
+    "stream_text",
 ]

@@ -56,8 +56,9 @@ class Search:
                 ended.append(replace(beam, score=beam.score / length**self.config.length_penalty))
         if not (self.config.early_stopping is True and len(self.finished) == width):
             self.finished = sorted(self.finished + ended, key=lambda beam: -beam.score)[:width]
-        self.beams = [beam for _, beam in going[:width]]
-        self.over = not self.beams or self._cannot_improve()
+        # Where every next token is ruled out the beams stay as they are: they may be all that there is to show.
+        self.beams = [beam for _, beam in going[:width]] or self.beams
+        self.over = not going or self._cannot_improve()
         return [parent for parent, _ in going[:width]]
 
     def _cannot_improve(self) -> bool:

@@ -1,4 +1,7 @@
-"""Filling the gaps that an encoder was trained to fill."""
+"""Filling the gaps that an encoder was trained to fill.
+
+Legend: B batch of one, G gaps, V vocabulary.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trivium.errors import ConfigError, RequestError
+from trivium.generation.packed import evaluation_copy
 from trivium.model import Side, Transformer
 
 if TYPE_CHECKING:
@@ -35,20 +39,27 @@ def fill_mask(model: Transformer, tokenizer: "Tokenizer", text: str, *, top_k: i
     places = [place for place, token in enumerate(ids) if token == tokenizer.mask_id]
     if not places:
         raise RequestError(f"there is no {mask} in {text[:60]!r}; expected at least one; write {mask} for the gap")
-    if model.config.max_positions and len(ids) > model.config.max_positions:
-        longest = model.config.max_positions
-        raise RequestError(f"the text has {len(ids)} tokens; this model reads {longest}; shorten the text")
-    model.eval()
+    longest = model.config.max_positions
+    if model.config.position == "learned" and len(ids) > longest:
+        raise RequestError(f"the text has {len(ids)} tokens; this model reads at most {longest}; shorten the text")
+    model = evaluation_copy(model)
     side = Side.from_ids([ids]).to(model.embedding.tokens.weight.device)
-    probabilities_BTV = model.head(model(side)).float().softmax(-1)
+    probabilities_BGV = model.head(model(side)[:, places]).float().softmax(-1)
+    best = probabilities_BGV[0].topk(min(top_k, model.config.vocab_size))
     results = []
-    for place in places:
-        best = probabilities_BTV[0, place].topk(min(top_k, model.config.vocab_size))
-        candidates = []
-        for token, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-            filled = tokenizer.decode([*ids[:place], token, *ids[place + 1 :]], skip_special=False)
-            for special in (tokenizer.special_tokens.get("cls_token"), tokenizer.special_tokens.get("sep_token")):
-                filled = filled.replace(special, "") if special else filled
-            candidates.append(Fill(token, tokenizer.token_text(token), probability, filled.strip()))
-        results.append(candidates)
+    for place, tokens, probabilities in zip(places, best.indices.tolist(), best.values.tolist(), strict=True):
+        texts = [_with_token(tokenizer, ids, place, token) for token in tokens]
+        results.append(
+            [
+                Fill(token, tokenizer.token_text(token), probability, text)
+                for token, probability, text in zip(tokens, probabilities, texts, strict=True)
+            ]
+        )
     return results
+
+
+def _with_token(tokenizer: "Tokenizer", ids: list[int], place: int, token: int) -> str:
+    """The text with one gap filled: other masks stay visible, what frames the text does not."""
+    filled = [*ids[:place], token, *ids[place + 1 :]]
+    framing = (tokenizer.cls_id, tokenizer.sep_id)
+    return tokenizer.decode([each for each in filled if each not in framing], skip_special=False).strip()

@@ -1,8 +1,9 @@
-"""Text in, text out: a model and its tokenizer together."""
+"""Text in, text out: a model and its tokenizer together. Leaves the model's mode and weights as they are."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from trivium.errors import ConfigError
 from trivium.generation.row import start_rows
 from trivium.generation.sample import SamplingConfig
 from trivium.generation.stream import TextStream
@@ -13,30 +14,36 @@ if TYPE_CHECKING:
     from trivium.tokenizer import Tokenizer
 
 
-def encode_prompts(model: Transformer, tokenizer: "Tokenizer", texts: Sequence[str]) -> list[list[int]]:
-    """Ids of prompts as this family reads them: a decoder continues the text, an encoder–decoder reads it whole."""
-    return tokenizer.encode_batch(texts, add_special=model.config.family == "encoder_decoder")
-
-
 def generate_text(
     model: Transformer, tokenizer: "Tokenizer", texts: Sequence[str], config: SamplingConfig | None = None
 ) -> list[str]:
-    """What the model writes after (or, encoder–decoder, in answer to) each text; the prompts are not repeated."""
-    prompts = encode_prompts(model, tokenizer, texts)
-    return [found.text or "" for found in generate(model.eval(), prompts, config, tokenizer=tokenizer)]
+    """What the model writes after (or, encoder–decoder, in answer to) each text; the prompts are not repeated.
+
+    Raises what `generate` raises.
+    """
+    prompts = tokenizer.encode_batch(texts, add_special=True)
+    return [found.text or "" for found in generate(model, prompts, config, tokenizer=tokenizer)]
 
 
 def stream_text(
     model: Transformer, tokenizer: "Tokenizer", text: str, config: SamplingConfig | None = None
 ) -> Iterator[str]:
-    """The same for one text, in pieces as they become certain; joined they equal `generate_text`'s answer."""
+    """The same for one text, in pieces as they become certain; joined they equal `generate_text`'s answer.
+
+    Raises what `generate` raises, and `ConfigError` for beams, whose text is known only at the end.
+    """
     config = config or SamplingConfig()
-    prompts = encode_prompts(model.eval(), tokenizer, [text])
+    if config.num_beams > 1:
+        raise ConfigError(
+            f"a stream with num_beams={config.num_beams}; expected one beam, since the best of several is known only "
+            "at the end; set num_beams=1 or use generate_text"
+        )
+    prompts = tokenizer.encode_batch([text], add_special=True)
     (row,) = rows = start_rows(model.config, prompts, config, tokenizer=tokenizer)
-    stream, given = TextStream(tokenizer, config.stop), 0
+    row.stream, given = TextStream(tokenizer, config.stop), 0
     for _ in write_rows(model, prompts, rows, config):
-        if row.finish_reason != "eos":
-            stream.push(row.history[-1])
-        yield stream.text[given:]
-        given = len(stream.text)
-    yield stream.flush()[given:]
+        if len(row.stream.text) > given:
+            yield row.stream.text[given:]
+            given = len(row.stream.text)
+    if rest := row.stream.flush()[given:]:
+        yield rest
