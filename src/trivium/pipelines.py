@@ -1,7 +1,8 @@
 """`pipeline(task, model=…)`: one-liners with the names, call forms and results that Hugging Face users know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ FAMILIES = {
     "text2text-generation": "encoder_decoder",
     "fill-mask": "encoder",
 }
+WRITING = {field.name for field in fields(SamplingConfig)} - {"logprobs"}
 
 
 def pipeline(task: str, model: str | Path) -> Callable[..., Any]:
@@ -36,22 +38,29 @@ def pipeline(task: str, model: str | Path) -> Callable[..., Any]:
             f"{model} is a model of family {network.config.family}; {task} needs {FAMILIES[task]}; choose another model"
         )
 
-    def run(texts: str | list[str], **options: Any) -> Any:
+    options_of = {"top_k"} if task == "fill-mask" else WRITING
+    if task == "text-generation":
+        options_of = options_of | {"return_full_text"}
+
+    def run(texts: str | Sequence[str], **options: Any) -> Any:
+        for name in options:
+            if name not in options_of:
+                near = get_close_matches(name, options_of, n=1, cutoff=0.4) or sorted(options_of)
+                raise ConfigError(f"{task} has no option {name}; expected for example {near[0]}; correct or drop it")
         many = [texts] if isinstance(texts, str) else list(texts)
         if task == "fill-mask":
             answers = [_fill(network, tokenizer, text, **options) for text in many]
         else:
             answers = _write(network, tokenizer, many, task=task, **options)
-        return answers[0] if isinstance(texts, str) else answers
+        if isinstance(texts, str):
+            return answers[0]
+        # As it is there: the task from text to text gives one result per text of a list, the others lists.
+        return [answer for (answer,) in answers] if task == "text2text-generation" else answers
 
     return run
 
 
 def _write(model: Transformer, tokenizer: Tokenizer, texts: list[str], *, task: str, **options: Any) -> list[Answer]:
-    known = {field.name for field in fields(SamplingConfig)}
-    unknown = sorted(set(options) - known - {"return_full_text"})
-    if unknown:
-        raise ConfigError(f"there is no option {unknown[0]}; expected one of {', '.join(sorted(known))}; drop it")
     full = options.pop("return_full_text", True) and task == "text-generation"
     written = generate_text(model, tokenizer, texts, SamplingConfig(**options))
     pairs = zip(texts, written, strict=True)

@@ -91,7 +91,7 @@ def test_rows_of_a_batch_stop_each_for_itself() -> None:
 
 def test_beams_do_not_stream() -> None:
     model, tokenizer = speaker("llama")
-    with pytest.raises(ConfigError, match="num_beams=3.*generate_text"):
+    with pytest.raises(ConfigError, match=r"num_beams=3.*generate_text"):
         next(stream_text(model, tokenizer, "x", SamplingConfig(num_beams=3)))
 
 

@@ -103,7 +103,7 @@ def test_what_cannot_be_answered_is_refused(
 
 
 def test_an_encoder_does_not_write() -> None:
-    with pytest.raises(ConfigError, match="an encoder was asked to write.*fill_mask"):
+    with pytest.raises(ConfigError, match=r"an encoder was asked to write.*fill_mask"):
         generate(build_model(TINY["bert"]), [[5]])
 
 
