@@ -105,27 +105,35 @@ def start_child(settings: list[str], *, crash_at: int, steps_log: Path) -> BaseP
     return child
 
 
-def kill_often(settings: list[str], run: Path, *, inside: int, between: int, seed: int) -> int:
-    """Run to the end through SIGKILLs, `inside` of them in a save; the number of kills that struck a live process."""
+def kill_often(settings: list[str], run: Path, *, kills: dict[str, int], stride: int, seed: int) -> int:
+    """Run to the end through SIGKILLs; the number of those that struck a live process.
+
+    `kills` counts those in a save, after some steps (about `stride`), and at any time of a start.
+    """
     chance, steps_log = random.Random(seed), run.parent / f"{run.name}.steps"
-    kinds = [True] * inside + [False] * between
+    kinds = [kind for kind, count in kills.items() for _ in range(count)]
     chance.shuffle(kinds)
-    kills, longest = 0, 4.0
-    for in_save in [*kinds, None]:
-        started = time.monotonic()
-        child = start_child(settings, crash_at=chance.randint(1, 60) if in_save else 0, steps_log=steps_log)
-        if in_save is False:
-            child.join(longest * chance.random())
-            if child.is_alive():
-                child.kill()
+    struck = 0
+    for kind in [*kinds, "never"]:
+        crash_at = chance.randint(1, 4 * stride) if kind == "save" else 0
+        enough = count_lines(steps_log) + chance.randint(1, stride)
+        child = start_child(settings, crash_at=crash_at, steps_log=steps_log)
+        if kind == "step":
+            while child.is_alive() and count_lines(steps_log) < enough:
+                time.sleep(0.002)
+            time.sleep(0.05 * chance.random())
+        elif kind == "start":
+            child.join(1.5 * chance.random())
+        if kind in ("step", "start"):
+            child.kill()
         child.join()
-        assert child.exitcode in ((0, -signal.SIGKILL) if in_save is not None else (0,)), child.exitcode
-        kills += child.exitcode != 0
-        if child.exitcode == 0:
-            longest = max(time.monotonic() - started, 0.5)
-            if in_save is not None:
-                break  # finished early: nothing is left to kill
-    return kills
+        assert child.exitcode in ((0,) if kind == "never" else (0, -signal.SIGKILL)), (kind, child.exitcode)
+        struck += child.exitcode != 0
+    return struck
+
+
+def count_lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
 def redone_steps(steps_log: Path) -> list[int]:
