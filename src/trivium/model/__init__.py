@@ -2,7 +2,7 @@
 
 from trivium.model.cache import Cache
 from trivium.model.config import ModelConfig, RopeScaling
-from trivium.model.init import build_model, initialize, set_unigram_start
+from trivium.model.init import build_model, initialize
 from trivium.model.mask import Side
 from trivium.model.transformer import Transformer
 
@@ -14,5 +14,4 @@ __all__ = [
     "Transformer",
     "build_model",
     "initialize",
-    "set_unigram_start",
 ]
