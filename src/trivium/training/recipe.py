@@ -117,7 +117,7 @@ DEFAULT_OBJECTIVES = {
     "encoder_decoder": ObjectiveConfig("span_corruption"),
 }
 # Peak rates at width 128, found by sweeps in docs/log.md; they fall with the square root of the width.
-RATES = {"decoder": 4e-3, "encoder": 2e-3, "encoder_decoder": 3e-3}
+RATES = {"decoder": 3e-3, "encoder": 2e-3, "encoder_decoder": 1.5e-3}
 
 
 def load_recipe(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
