@@ -43,22 +43,28 @@ class SplitLinear(nn.Module):
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, threads: int) -> None:
         super().__init__()
+        weight_OI, bias_O = weight_OI.detach(), None if bias_O is None else bias_O.detach()
         self.weight, self.bias, self.threads = weight_OI, bias_O, threads
         whole = len(weight_OI) // threads * threads
-        self.parts_PIO = weight_OI.detach()[:whole].view(threads, -1, weight_OI.shape[1]).transpose(1, 2)
-        self.rest_OI = weight_OI.detach()[whole:]
+        self.parts_PIO = weight_OI[:whole].view(threads, -1, weight_OI.shape[1]).transpose(1, 2)
+        self.bias_P1O = None if bias_O is None else bias_O[:whole].view(threads, 1, -1)
+        # What does not divide evenly: at most one output less than there are threads.
+        self.rest = None if whole == len(weight_OI) else (weight_OI[whole:], None if bias_O is None else bias_O[whole:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(…, in)` to `(…, out)`."""
         rows_RI = x.reshape(-1, x.shape[-1])
         if len(rows_RI) > _SPLIT_ROWS:
             return F.linear(x, self.weight, self.bias)
-        out_PRO = torch.bmm(rows_RI.expand(self.threads, -1, -1), self.parts_PIO)
+        rows_PRI = rows_RI.expand(self.threads, -1, -1)
+        if self.bias_P1O is None:
+            out_PRO = torch.bmm(rows_PRI, self.parts_PIO)
+        else:
+            out_PRO = torch.baddbmm(self.bias_P1O, rows_PRI, self.parts_PIO)
         out_RO = out_PRO.transpose(0, 1).flatten(1)
-        if len(self.rest_OI):
-            out_RO = torch.cat([out_RO, F.linear(rows_RI, self.rest_OI)], 1)
-        out = out_RO.view(*x.shape[:-1], -1)
-        return out if self.bias is None else out + self.bias
+        if self.rest is not None:
+            out_RO = torch.cat([out_RO, F.linear(rows_RI, *self.rest)], 1)
+        return out_RO.view(*x.shape[:-1], -1)
 
 
 class PackedLinear(nn.Module):

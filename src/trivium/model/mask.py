@@ -86,6 +86,13 @@ class Mask:
                 allowed = allowed & (distance.abs() < self.window)
         return allowed[:, None]
 
+    def hide(self, bias: Tensor) -> Tensor:
+        """A bias `(1 or B, H, T, S)` with what may not be seen at the lowest number: rule and bias in one, made once.
+
+        The lowest number and not −∞, so that a row that sees nothing stays finite.
+        """
+        return bias if self.kind == "everything" else bias.masked_fill(~self.visible, torch.finfo(bias.dtype).min)
+
 
 def self_mask(side: Side, *, causal: bool, window: int = 0) -> Mask:
     """The rule of a sequence that attends to itself."""

@@ -93,7 +93,7 @@ class Stack(nn.Module):
         if self.config.position == "rope":
             rotation = Rotation(*rotary_tables(side.positions, self.config, x_BTD.dtype))
         if self.relative_bias is not None:
-            bias = self._bias(side, cache, key_positions)
+            bias = mask.hide(self._bias(side, cache, key_positions))
         context_mask = None if memory_segments is None else cross_mask(side.segments, memory_segments)
         for layer, block in enumerate(self.layers):
             context: Tensor | tuple[Tensor, Tensor] | None = memory_BSD

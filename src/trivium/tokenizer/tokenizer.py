@@ -61,7 +61,7 @@ class TokenizerReport:
 
 
 class Tokenizer:
-    """A fast tokenizer with named roles. `settings` is what tokenizer_config.json holds.
+    """A fast tokenizer with named roles. `settings` is what tokenizer_config.json holds; ids are below `vocab_size`.
 
     Plain `encode` treats its text as text: a `<pad>` or `[MASK]` typed by a user becomes ordinary tokens, never
     the control id. `encode_control` is for text of our own that means them.
@@ -72,6 +72,13 @@ class Tokenizer:
         self.backend.no_padding()
         self.backend.no_truncation()
         self.settings = dict(settings or {})
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = 1 + max(vocabulary.values(), default=-1)
+        if self.vocab_size > 2 * len(vocabulary) + 1000:
+            raise HubError(
+                f"a tokenizer of {len(vocabulary)} tokens has ids up to {self.vocab_size - 1}; expected them to be "
+                "numbered from 0 almost without gaps; download or train it again"
+            )
         added = backend.get_added_tokens_decoder()
         self.control_ids = frozenset(number for number, token in added.items() if token.special)
         self.special_tokens: dict[str, str] = {}
@@ -87,6 +94,7 @@ class Tokenizer:
             int(match[1]): number for number, token in added.items() if (match := SENTINEL.fullmatch(token.content))
         }
         self.sentinel_ids = [numbered[index] for index in sorted(numbered)]
+        self.byte_level = isinstance(backend.decoder, decoders.ByteLevel)
         # Two, since what special tokens in a text mean is a switch of the object, and threads share it.
         self._plain = _without_control(backend)
 
@@ -98,11 +106,6 @@ class Tokenizer:
         """`bpe`, `wordpiece`, `unigram` or `other`."""
         name = type(self.backend.model).__name__.lower()
         return name if name in ("bpe", "wordpiece", "unigram") else "other"
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, the special ones included."""
-        return int(self.backend.get_vocab_size(with_added_tokens=True))
 
     def _role_id(self, role: str) -> int | None:
         text = self.special_tokens.get(role)
@@ -184,15 +187,13 @@ class Tokenizer:
         """
         starts = np.ones(self.vocab_size, dtype=bool)
         stored = self.backend.get_vocab(with_added_tokens=True)
-        marked = any(text.startswith(("Ġ", "▁")) for text in stored)
+        marked, wordpiece = any(text.startswith(("Ġ", "▁")) for text in stored), self.kind == "wordpiece"
         for text, index in stored.items():
-            if index in self.control_ids:
-                continue
-            if self.kind == "wordpiece":
+            if wordpiece:
                 starts[index] = not text.startswith("##")
             elif marked and not text.startswith(("Ġ", "▁", "Ċ")):
-                readable = self.backend.decode([index], skip_special_tokens=False)
-                starts[index] = _begins_word(readable, text)
+                starts[index] = _begins_word(text, byte_level=self.byte_level)
+        starts[list(self.control_ids)] = True
         return starts
 
     def dress_for(self, family: Literal["encoder", "decoder", "encoder_decoder"]) -> "Tokenizer":
@@ -212,20 +213,20 @@ class Tokenizer:
                 f"the tokenizer has no {' and no '.join(missing)}, expected round the texts of an {family}; "
                 "choose a tokenizer of that family, or train one"
             )
-        ids = {text: self.backend.token_to_id(text) for text in self.special_tokens.values()}
         first, last = (self.special_tokens[role] if role else "" for role in (before, after))
         inputs = ["input_ids", *(["token_type_ids"] if family == "encoder" else []), "attention_mask"]
         # The class that takes tokenizer.json as it is: those named after a model would put other tokens round.
-        settings = {**self.settings, "tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs}
-        for name in ("add_bos_token", "add_eos_token", "backend"):
-            settings.pop(name, None)
-        copy = Tokenizer(tokenizers.Tokenizer.from_str(self.backend.to_str()), settings)
-        copy.backend.post_processor = processors.TemplateProcessing(
+        settings = {
+            name: value for name, value in self.settings.items() if name not in ("add_bos_token", "add_eos_token")
+        }
+        settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs}
+        backend = _copy(self.backend)
+        backend.post_processor = processors.TemplateProcessing(
             single=f"{first} $A {last}".split(),
             pair=f"{first} $A {last} $B:1 {last and last + ':1'}".split(),
-            special_tokens=list(ids.items()),
+            special_tokens=[(text, self.backend.token_to_id(text)) for text in (first, last) if text],
         )
-        return Tokenizer(copy.backend, settings)
+        return Tokenizer(backend, settings)
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer opens too."""
@@ -239,6 +240,7 @@ class Tokenizer:
             **self.settings,
             **self.special_tokens,
         }
+        settings.pop("auto_map", None)  # names of Python files, which we neither run nor pass on
         text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
@@ -277,9 +279,7 @@ class DecodeStream:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._bytes: codecs.IncrementalDecoder | None = None
-        if isinstance(tokenizer.backend.decoder, decoders.ByteLevel):
-            self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.byte_level else None
         self._ids: list[int] = []
         self._shown = 0  # ids before this have been given out; the others wait
 
@@ -307,17 +307,26 @@ class DecodeStream:
         return now[len(before) :]
 
 
+def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """An equal tokenizer that shares the model, the largest part; never by to_str, which walks every unused id."""
+    copy = tokenizers.Tokenizer(backend.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if (found := getattr(backend, part)) is not None:
+            setattr(copy, part, found)
+    added = backend.get_added_tokens_decoder()
+    copy.add_tokens([added[number] for number in sorted(added)])
+    return copy
+
+
 def _without_control(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """A copy for which special tokens in a text are text; it shares the model, the largest part."""
-    copy = tokenizers.Tokenizer.from_str(backend.to_str())
-    copy.model = backend.model
+    """A copy for which special tokens in a text are text."""
+    copy = _copy(backend)
     copy.encode_special_tokens = True
     if isinstance(backend.model, models.Unigram):
         # T5's model has `</s>` among its own pieces and finds it in a text whatever the switch says. A piece whose
         # name nobody can guess is never found; ids stay what they are.
-        state = json.loads(backend.to_str())
-        special = {token["content"] for token in state["added_tokens"] if token["special"]}
-        model = state["model"]
+        special = {token.content for token in copy.get_added_tokens_decoder().values() if token.special}
+        model = json.loads(backend.model.__getstate__())
         pieces = [(secrets.token_hex(16) + text if text in special else text, score) for text, score in model["vocab"]]
         copy.model = models.Unigram(pieces, model["unk_id"], model.get("byte_fallback", False))
     return copy
@@ -341,15 +350,14 @@ def _bytes_of(stored: str) -> bytes:
     return stored.encode()
 
 
-def _begins_word(readable: str, stored: str) -> bool:
+def _begins_word(stored: str, *, byte_level: bool) -> bool:
     """Whether a token without a space before it begins a word all the same."""
-    if readable[:1] == "\ufffd":
-        fallback = FALLBACK_BYTE.fullmatch(stored)
-        byte = int(fallback[1], 16) if fallback else _bytes_of(stored)[0]
-        # The first byte of a character from U+2000, where Western letters end; others are inside a word.
-        return byte >= 0xE2
-    letter = unicodedata.category(readable[0])[0] in "LMN" if readable else False
-    return not letter or readable >= "\u2e80"
+    fallback = FALLBACK_BYTE.fullmatch(stored)
+    written = bytes([int(fallback[1], 16)]) if fallback else _bytes_of(stored) if byte_level else stored.encode()
+    first = written.decode(errors="replace")[:1]
+    if first == "\ufffd":  # part of a character: its first byte, from U+2000 on, where the letters of words end
+        return written[:1] >= b"\xe2"
+    return unicodedata.category(first)[0] not in "LMN" or first >= "\u2e80" if first else True
 
 
 def _text_of(token: Any) -> str | None:

@@ -71,23 +71,26 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             for begin in range(0, len(hidden_ND), chunk_rows):
                 part = slice(begin, begin + chunk_rows)
-                logits = F.linear(hidden_ND[part], vocabulary_VD, bias_V).to(precise)
                 weights, targets = weights_N[part].to(precise)[:, None], targets_N[part][:, None]
-                log_z = logits.logsumexp(-1, keepdim=True)
-                losses = log_z - (1 - smoothing) * logits.gather(1, targets) + z_loss * log_z.square()
+                logits = F.linear(hidden_ND[part], vocabulary_VD, bias_V)
+                log_p = torch.log_softmax(logits, -1, dtype=precise)
+                hit = log_p.gather(1, targets)
+                log_z = logits.gather(1, targets).to(precise) - hit if z_loss else torch.zeros_like(hit)
+                del logits
+                losses = z_loss * log_z.square() - (1 - smoothing) * hit
                 if smoothing:
-                    losses = losses - smoothing * logits.mean(-1, keepdim=True)
+                    losses = losses - smoothing * log_p.mean(-1, keepdim=True)
                 total = total + (losses * weights).sum()
                 if gradients is None:
                     continue
-                # d loss / d logits = softmax · (1 + 2 z log Z) − smoothed target, in the logits' own memory.
-                slope = logits.sub_(log_z).exp_()
+                # d loss / d logits = softmax · (1 + 2 z log Z) − smoothed target, in the same memory.
+                slope = log_p.exp_()
                 if z_loss:
                     slope.mul_(1 + 2 * z_loss * log_z)
                 if smoothing:
-                    slope.sub_(smoothing / logits.shape[1])
+                    slope.sub_(smoothing / slope.shape[1])
                 slope.scatter_add_(1, targets, slope.new_full(targets.shape, smoothing - 1.0))
-                gradients.add(slope.mul_(weights).to(hidden_ND.dtype), part)
+                gradients.add(slope.to(hidden_ND.dtype), part, weights.to(hidden_ND.dtype))
         ctx.gradients, ctx.kinds = gradients, kinds
         return total
 
@@ -117,13 +120,17 @@ class _Gradients:
         self.vocabulary_VD = torch.zeros_like(vocabulary_VD, dtype=sums)
         self.bias_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=sums)
 
-    def add(self, slope: Tensor, part: slice) -> None:
-        """Account for one chunk of rows, `slope` being the gradient of their logits `(rows, V)`."""
+    def add(self, slope: Tensor, part: slice, weights: Tensor) -> None:
+        """Account for one chunk of rows, `slope` being the gradient of their logits `(rows, V)` before weighting.
+
+        The weights `(rows, 1)` go to the narrow sides of the products, to save a pass over the logits.
+        """
         hidden_ND, vocabulary_VD = self._inputs
-        torch.mm(slope, vocabulary_VD, out=self.hidden_ND[part])
+        torch.mm(slope, vocabulary_VD, out=self.hidden_ND[part]).mul_(weights)
+        weighted = hidden_ND[part] * weights
         if self._mixed:
-            self.vocabulary_VD.add_(slope.T @ hidden_ND[part])
+            self.vocabulary_VD.add_(slope.T @ weighted)
         else:
-            self.vocabulary_VD.addmm_(slope.T, hidden_ND[part])
+            self.vocabulary_VD.addmm_(slope.T, weighted)
         if self.bias_V is not None:
-            self.bias_V.add_(slope.sum(0))
+            self.bias_V.add_(slope.T.mv(weights[:, 0]))
