@@ -43,10 +43,10 @@ def run_nothing(path: Path, out: Path) -> int:
 
 def run_trivium(path: Path, out: Path) -> int:
     """What `trivium data prepare` does."""
-    from trivium.data.prepare import TokenizerConfig, prepare
+    from trivium.data.prepare import TokenizerConfig, prepare_data
     from trivium.data.shards import read_manifest
 
-    parts = read_manifest(prepare(path, out, tokenizer=TokenizerConfig(vocab_size=VOCAB_SIZE)))["parts"]
+    parts = read_manifest(prepare_data(path, out, tokenizer=TokenizerConfig(vocab_size=VOCAB_SIZE)))["parts"]
     return int(parts["train"]["tokens"] + parts["valid"]["tokens"])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trivium.config import load_config as load_config
-    from trivium.data.prepare import prepare as prepare
+    from trivium.data.prepare import prepare_data as prepare_data
     from trivium.errors import CheckpointError as CheckpointError
     from trivium.errors import ConfigError as ConfigError
     from trivium.errors import DataError as DataError
@@ -62,7 +62,7 @@ _HOMES = {
     "load_model": "hub.auto",
     "load_recipe": "training.recipe",
     "pipeline": "pipelines",
-    "prepare": "data.prepare",
+    "prepare_data": "data.prepare",
     "pretrain": "training.pretraining",
     "save_model": "hub.auto",
     "stream_text": "generation.text",

@@ -100,12 +100,12 @@ def prepare_command(
     tokenizer: Annotated[str, typer.Option(help="Use this tokenizer's folder instead of training one.")] = "",
 ) -> None:
     """Split, tokenize and shard text for training; held-out text leaves first."""
-    from trivium.data.prepare import TokenizerConfig, prepare
+    from trivium.data.prepare import TokenizerConfig, prepare_data
     from trivium.data.shards import read_manifest
 
     source: Any = "python" if text == "python" else Path(text)
     config = TokenizerConfig(vocab_size=vocab_size, folder=tokenizer)
-    folder = prepare(source, out, tokenizer=config, progress=_say)
+    folder = prepare_data(source, out, tokenizer=config, progress=_say)
     parts = read_manifest(folder)["parts"]
     for name, part in parts.items():
         print(f"{name}: {part['documents']:,} documents, {part['tokens']:,} tokens, {part['bytes']:,} bytes")

@@ -16,7 +16,7 @@ from trivium.data import prepare as prepare_module
 from trivium.data import shards as shards_module
 from trivium.data.loader import Loader
 from trivium.data.objective import ObjectiveConfig, Vocabulary
-from trivium.data.prepare import TokenizerConfig, inspect_data, prepare
+from trivium.data.prepare import TokenizerConfig, inspect_data, prepare_data
 from trivium.data.shards import Shards, ShardWriter, read_manifest
 from trivium.errors import DataError
 from trivium.tokenizer import Tokenizer, train_tokenizer
@@ -32,7 +32,7 @@ def text_file(tmp_path: Path) -> Path:
 
 
 def test_all_documents_arrive_once(text_file: Path, tmp_path: Path) -> None:
-    folder = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     texts = [json.loads(line)["text"] for line in text_file.read_text().splitlines()[:120]]
     train, valid = train_texts(folder), valid_texts(folder)
     assert sorted(train + valid) == sorted(texts)
@@ -52,54 +52,54 @@ def test_all_documents_arrive_once(text_file: Path, tmp_path: Path) -> None:
 
 
 def test_same_input_is_reused_and_any_change_is_seen(text_file: Path, tmp_path: Path) -> None:
-    folder = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     stamp = (folder / "manifest.json").stat().st_mtime_ns
     told: list[str] = []
-    assert prepare(text_file, tmp_path / "out", tokenizer=SMALL, progress=told.append) == folder and not told
+    assert prepare_data(text_file, tmp_path / "out", tokenizer=SMALL, progress=told.append) == folder and not told
     assert (folder / "manifest.json").stat().st_mtime_ns == stamp
     first = Shards(folder).fingerprint
-    assert Shards(prepare(text_file, tmp_path / "again", tokenizer=SMALL)).fingerprint == first
-    prepare(text_file, tmp_path / "out", tokenizer=SMALL, seed=1, progress=told.append)
+    assert Shards(prepare_data(text_file, tmp_path / "again", tokenizer=SMALL)).fingerprint == first
+    prepare_data(text_file, tmp_path / "out", tokenizer=SMALL, seed=1, progress=told.append)
     assert told and Shards(folder).fingerprint != first
     with text_file.open("a") as file:
         file.write('\n{"text": "one more document of several words"}')
-    prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     assert Shards(folder).fingerprint != first
 
 
 def test_given_tokenizer_is_taken_and_its_content_counts(text_file: Path, tmp_path: Path) -> None:
-    first = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    first = prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     given = TokenizerConfig(folder=str(first / "tokenizer"))
-    second = prepare(text_file, tmp_path / "second", tokenizer=given)
+    second = prepare_data(text_file, tmp_path / "second", tokenizer=given)
     assert np.array_equal(Shards(first).read(0, 500), Shards(second).read(0, 500))
     before = read_manifest(second)["input"]
-    larger = prepare(text_file, tmp_path / "larger", tokenizer=TokenizerConfig(vocab_size=400))
+    larger = prepare_data(text_file, tmp_path / "larger", tokenizer=TokenizerConfig(vocab_size=400))
     Tokenizer.load(larger / "tokenizer").save(first / "tokenizer")
-    assert read_manifest(prepare(text_file, tmp_path / "second", tokenizer=given))["input"] != before
+    assert read_manifest(prepare_data(text_file, tmp_path / "second", tokenizer=given))["input"] != before
 
 
 def test_foreign_folder_is_never_deleted(text_file: Path, tmp_path: Path) -> None:
     for out in (tmp_path, text_file):
         with pytest.raises(DataError, match=r"holds something else; expected .* name another folder"):
-            prepare(text_file, out, tokenizer=SMALL)
+            prepare_data(text_file, out, tokenizer=SMALL)
     assert text_file.is_file()
     (tmp_path / "empty").mkdir()
-    prepare(text_file, tmp_path / "empty", tokenizer=SMALL)
+    prepare_data(text_file, tmp_path / "empty", tokenizer=SMALL)
 
 
 def test_failure_leaves_what_was_there(text_file: Path, tmp_path: Path) -> None:
-    folder = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     before = Shards(folder).fingerprint
     text_file.write_text("broken")
     with pytest.raises(DataError, match=r"no usable document .*1 × not JSON.*; look at the files"):
-        prepare(text_file, folder, tokenizer=SMALL)
+        prepare_data(text_file, folder, tokenizer=SMALL)
     assert Shards(folder).fingerprint == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "rows.jsonl"]
 
 
 def test_flipped_bit_and_missing_file_are_named(text_file: Path, tmp_path: Path) -> None:
     """T21: one bit, anywhere, is found when the part is opened."""
-    folder = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     chance = random.Random(0)
     for name in ["train-00000.bin", "train.ends"] * 4:
         content = (folder / name).read_bytes()
@@ -146,7 +146,7 @@ def test_reading_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_loader_reads_shards(text_file: Path, tmp_path: Path) -> None:
-    folder = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     vocabulary = Vocabulary.from_tokenizer(Tokenizer.load(folder / "tokenizer"))
     for name in ("causal", "masked", "span_corruption", "prefix"):
         loader = Loader(Shards(folder), vocabulary, objective=ObjectiveConfig(name), seq_len=32, rows_per_batch=4)
@@ -157,7 +157,7 @@ def test_inspect_data(text_file: Path, tmp_path: Path) -> None:
     raw = inspect_data(text_file)
     assert (raw["form"], raw["files"], raw["documents"]) == ("text", 1, 121) and len(raw["examples"]) == 3
     assert raw["quarantined"]["not JSON"] == 1
-    prepared = inspect_data(prepare(text_file, tmp_path / "out", tokenizer=SMALL))
+    prepared = inspect_data(prepare_data(text_file, tmp_path / "out", tokenizer=SMALL))
     assert prepared["form"] == "prepared" and prepared["parts"]["valid"]["documents"] >= 1
     assert prepared["duplicates"] == 1
 
@@ -166,9 +166,9 @@ def test_own_output_is_no_input(tmp_path: Path) -> None:
     """Prepared data inside the folder that was prepared: its valid.jsonl and tokenizer are not read as text."""
     chance = random.Random(2)
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": make_text(chance, 20)}) for _ in range(20)))
-    folder = prepare(str(tmp_path), tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(str(tmp_path), tmp_path / "out", tokenizer=SMALL)
     told: list[str] = []
-    assert prepare(tmp_path, tmp_path / "out", tokenizer=SMALL, progress=told.append) == folder and not told
+    assert prepare_data(tmp_path, tmp_path / "out", tokenizer=SMALL, progress=told.append) == folder and not told
     assert list(read_manifest(folder)["inputs"]) == [str(tmp_path / "a.jsonl")]
 
 
@@ -186,7 +186,7 @@ def test_input_that_changes_meanwhile_is_refused(
 
     monkeypatch.setattr(prepare_module, "train_tokenizer", train_and_change)
     with pytest.raises(DataError, match=r"changed while it was read; expected files that stay .*; run again"):
-        prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+        prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
@@ -195,12 +195,12 @@ def test_what_a_killed_preparation_left_goes(text_file: Path, tmp_path: Path) ->
     ended.wait()
     for number in (ended.pid, os.getppid()):
         (tmp_path / f".out.{number}.tmp").mkdir()
-    prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     assert [path.name for path in tmp_path.glob(".*")] == [f".out.{os.getppid()}.tmp"]
 
 
 def test_manifest_that_does_not_fit_is_an_error(text_file: Path, tmp_path: Path) -> None:
-    folder = prepare(text_file, tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(text_file, tmp_path / "out", tokenizer=SMALL)
     manifest = read_manifest(folder)
     for broken in ({"parts": {"train": {}}}, {"parts": []}, {"files": None}):
         (folder / "manifest.json").write_text(json.dumps({**manifest, **broken}))

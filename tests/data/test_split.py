@@ -11,7 +11,7 @@ import pytest
 from trivium.data import split as split_module
 from trivium.data.corpus import python_documents
 from trivium.data.dedup import letters_of
-from trivium.data.prepare import TokenizerConfig, prepare
+from trivium.data.prepare import TokenizerConfig, prepare_data
 from trivium.data.shards import Shards, read_manifest
 from trivium.data.source import Document
 from trivium.data.split import HeldOut, hold_out
@@ -64,7 +64,7 @@ def test_no_held_out_text_in_the_shards(tmp_path: Path) -> None:
     for number in range(40):
         part = rows[number::40]
         (tmp_path / f"{number:02d}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in part))
-    folder = prepare([tmp_path / f"{number:02d}.jsonl" for number in range(40)], tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data([tmp_path / f"{number:02d}.jsonl" for number in range(40)], tmp_path / "out", tokenizer=SMALL)
     train, valid = train_texts(folder), valid_texts(folder)
     assert len(valid) > 5 and len(train) > 100
     assert not set(train) & set(valid)
@@ -125,7 +125,7 @@ def test_resembles(words: int) -> None:
 )
 def test_single_short_text_gives_both_parts(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.txt").write_text(text)
-    folder = prepare(tmp_path / "a.txt", tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(tmp_path / "a.txt", tmp_path / "out", tokenizer=SMALL)
     train, valid = train_texts(folder), valid_texts(folder)
     assert len(train) == len(valid) == 1 and len(train[0]) >= len(valid[0]) > 0
     assert sorted("".join((train[0] + valid[0]).split())) == sorted("".join(text.split()))
@@ -137,14 +137,14 @@ def test_valid_file_beside_train_file_is_held_out(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[:20]))
     (tmp_path / "valid.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[15:25]))
     (tmp_path / "test.txt").write_text(texts[29])
-    folder = prepare(tmp_path, tmp_path.parent / f"{tmp_path.name}-out", tokenizer=SMALL)
+    folder = prepare_data(tmp_path, tmp_path.parent / f"{tmp_path.name}-out", tokenizer=SMALL)
     assert train_texts(folder) == texts[:15] and valid_texts(folder) == texts[15:25]
 
 
 def test_nothing_left_to_train_on(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "the same text"}\n' * 5)
     with pytest.raises(DataError, match=r"nothing is left to train on .*; add text"):
-        prepare(tmp_path / "a.jsonl", tmp_path / "out", tokenizer=SMALL)
+        prepare_data(tmp_path / "a.jsonl", tmp_path / "out", tokenizer=SMALL)
     assert not (tmp_path / "out").exists() and [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
@@ -156,6 +156,6 @@ def test_of_a_large_valid_file_a_sample_is_kept_and_nothing_trained(
     (tmp_path / "train-00000-of-00001.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[:20]))
     (tmp_path / "validation.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[20:]))
     monkeypatch.setattr(split_module, "GIVEN_BYTES", 3_000)
-    folder = prepare(tmp_path, tmp_path / "out", tokenizer=SMALL)
+    folder = prepare_data(tmp_path, tmp_path / "out", tokenizer=SMALL)
     assert train_texts(folder) == texts[:20]
     assert 5 < len(valid_texts(folder)) < 40 and set(valid_texts(folder)) < set(texts[20:])

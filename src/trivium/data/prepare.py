@@ -42,7 +42,7 @@ class TokenizerConfig:
     folder: str = ""
 
 
-def prepare(
+def prepare_data(
     source: Source,
     out: str | Path,
     *,

@@ -15,7 +15,7 @@ import torch
 from trivium.config import save_config, to_dict
 from trivium.data.loader import Loader, TokenSource
 from trivium.data.objective import Vocabulary
-from trivium.data.prepare import prepare
+from trivium.data.prepare import prepare_data
 from trivium.data.shards import Shards
 from trivium.errors import ConfigError
 from trivium.hub.auto import save_model
@@ -89,7 +89,7 @@ def pretrain(
 def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = None) -> Materials:
     """Prepare the data if need be, and open what the loop reads."""
     data, run = recipe.data, Path(recipe.run)
-    folder = prepare(
+    folder = prepare_data(
         "python" if data.source == "python" else Path(data.source),
         data.prepared or run / "data",
         tokenizer=data.tokenizer,
