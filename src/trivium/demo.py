@@ -6,6 +6,7 @@ the models have seen. Interrupted, the same command goes on where it stopped.
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -72,7 +73,7 @@ def run_demo(
     report["seconds"] = round(time.perf_counter() - started, 1)
     path = out / "demo.json"
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    folders = {family: report[family]["folder"] for family in SHARES}
+    folders = {family: shlex.quote(report[family]["folder"]) for family in SHARES}
     say("end", report=out / "rewriter" / "report.html", json=path, prompt=prompt, **folders)
     return report
 
@@ -203,7 +204,7 @@ def _surest_masks(
 def _surest_gaps(
     model: Transformer, tokenizer: Tokenizer, batches: list[Any], materials: Materials
 ) -> list[tuple[str, str, str]]:
-    """Held-out gaps of at least two tokens, those the model is surest of first: (text with gap, truth, answer)."""
+    """Held-out gaps of at least three letters, those the model is surest of first: (text with gap, truth, answer)."""
     allowed = torch.zeros(model.config.vocab_size, dtype=torch.bool)
     allowed[: len(materials.valid.vocabulary.ordinary)] = torch.from_numpy(materials.valid.vocabulary.ordinary)
     found = []
@@ -213,7 +214,7 @@ def _surest_gaps(
         for gap in read_gaps(batch, materials.valid.vocabulary):
             columns = slice(gap.column, gap.column + len(gap.span))
             truth = tokenizer.decode(gap.span)
-            if len(gap.span) < 2 or len(truth.strip()) < 4:
+            if len(truth.strip()) < 3:
                 continue
             sureness = float(best.values[gap.row, columns].mean())
             before = tokenizer.decode(gap.document[max(0, gap.start - 24) : gap.start])

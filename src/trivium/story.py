@@ -53,12 +53,14 @@ STORY = {
         "    the rewriter, which sees both sides  {score.token_accuracy:>10.1%}   {score.exact:>12.1%}\n"
         "    the writer, which sees the left side {left.token_accuracy:>10.1%}   {left.exact:>12.1%}\n"
         "    the most frequent token or span      {baseline.token_accuracy:>10.1%}   {baseline.exact:>12.1%}\n"
+        "  (The writer has learned from every word that it read, the rewriter from gaps alone.)\n"
         "  The held-out gaps that it is surest of:",
         "  留出文本中的 {score.gaps:,} 处空缺:\n"
         "                          词元正确    整段正确\n"
         "    改写者(看两侧)       {score.token_accuracy:>8.1%}    {score.exact:>8.1%}\n"
         "    书写者(只看左侧)     {left.token_accuracy:>8.1%}    {left.exact:>8.1%}\n"
         "    最常见的词元或片段     {baseline.token_accuracy:>8.1%}    {baseline.exact:>8.1%}\n"
+        "  (书写者从读到的每个词学习,改写者只从空缺处学习。)\n"
         "  它最有把握的几处:",
     ),
     "gap": (

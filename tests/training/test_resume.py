@@ -42,7 +42,7 @@ def torture(family: str, text: Path, folder: Path, *, kills: dict[str, int], mor
     child.join()
     assert child.exitcode == 0
     settings = settings_for(family, killed, text, *more)
-    struck = kill_often(settings, killed, kills=kills, stride=steps // 4, seed=len(family))
+    struck = kill_often(settings, killed, kills=kills, stride=8, seed=len(family))
     compare(killed, reference, steps)
     assert all(0 <= redone <= INTERVAL for redone in redone_steps(folder / "killed.steps"))
     return struck
