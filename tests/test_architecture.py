@@ -30,7 +30,7 @@ ONLY_IN = {
 }
 BUDGETS = {
     "model": 1200,
-    "tokenizer": 600,
+    "tokenizer": 620,
     "data": 1850,
     "hub": 1300,
     "generation": 1800,

@@ -74,9 +74,10 @@ def test_it_speaks_chinese(demo: Path, capsys: pytest.CaptureFixture[str], monke
 
 
 def test_own_chinese_text(tmp_path: Path) -> None:
-    lines = ["春眠不觉晓,处处闻啼鸟。", "白日依山尽,黄河入海流。", "床前明月光,疑是地上霜。", "红豆生南国,春来发几枝。"]
+    characters = list("春眠不觉晓处闻啼鸟白日依山尽黄河入海流床前明月光疑是地上霜红豆生南国来发几枝")
     generator = np.random.default_rng(0)
-    text = "\n\n".join("".join(generator.choice(lines, 3)) + str(number) for number in range(400))
+    lines = ("".join(generator.choice(characters, 5)) for _ in range(4000))
+    text = "\n\n".join(f"{line}," + next(lines) + "。" for line in lines)
     (tmp_path / "诗.txt").write_text(text, encoding="utf-8")
     report = run_demo(str(tmp_path / "诗.txt"), minutes=0.05, out=tmp_path / "out")
     assert report["decoder"]["loss_after"] < report["decoder"]["loss_before"]

@@ -45,7 +45,7 @@ def test_a_recipe_is_three_levels_deep_at_most() -> None:
 def test_the_dial_sets_depth_and_rate() -> None:
     small, large = (load_recipe(None, [f"size.width={width}"]) for width in (128, 512))
     assert (small.size.num_layers, large.size.num_layers) == (3, 12)
-    assert choose_rate(small) == 2 * choose_rate(large) == 4e-3
+    assert choose_rate(small) == 2 * choose_rate(large) == 3e-3
     assert choose_rate(load_recipe(None, ["optimizer.rate=0.5"])) == 0.5
 
 
@@ -66,7 +66,7 @@ def test_impossible_recipes_are_refused(override: str, message: str) -> None:
 def test_a_resolved_recipe_leaves_nothing_to_choose() -> None:
     resolved = resolve_recipe(Recipe())
     assert resolved.size.layers == 3
-    assert resolved.optimizer.rate == 4e-3
+    assert resolved.optimizer.rate == 3e-3
     assert resolved.objective is not None
     assert resolve_recipe(resolved) == resolved
     assert find_change(resolved, resolve_recipe(Recipe(seed=1))) == "seed: 0 → 1"
