@@ -2,12 +2,14 @@
 
 import pydoc_data.topics
 import random
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trivium.errors import ConfigError, HubError
+from trivium.errors import ConfigError, DataError, HubError
 from trivium.tokenizer import DecodeStream, Tokenizer, train_tokenizer
 from trivium.tokenizer.train import sample_texts
 
@@ -23,7 +25,7 @@ MIXED = [
 ]
 
 
-def random_text(generator: random.Random, longest: int = 40) -> str:
+def random_text(generator: random.Random, longest: int = 24) -> str:
     points = []
     for _ in range(generator.randrange(longest)):
         point = generator.choice(
@@ -35,7 +37,7 @@ def random_text(generator: random.Random, longest: int = 40) -> str:
 
 @pytest.fixture(scope="module", params=["bpe", "unigram", "wordpiece"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    return train_tokenizer(TEXTS[:30], kind=request.param, vocab_size=1200, num_sentinels=8)
+    return train_tokenizer(TEXTS[:15], kind=request.param, vocab_size=1200, num_sentinels=8)
 
 
 def assert_round_trips(tokenizer: Tokenizer, count: int) -> None:
@@ -60,16 +62,50 @@ def test_a_million_texts_come_back_exactly(kind: str) -> None:
 
 
 def test_wordpiece_gives_back_normalised_text() -> None:
-    tokenizer = train_tokenizer(TEXTS[:30], kind="wordpiece", vocab_size=1200, num_sentinels=0)
+    tokenizer = train_tokenizer(TEXTS[:15], kind="wordpiece", vocab_size=1200, num_sentinels=0)
     assert tokenizer.decode(tokenizer.encode("The VALUES of an object")) == "the values of an object"
+    letters = sorted({text for text in tokenizer.backend.get_vocab() if len(text) == 1 and text.isprintable()})
+    inside = [letter for letter in letters if f"##{letter}" in tokenizer.backend.get_vocab()]
+    generator = random.Random(0)
+    for _ in range(1000):  # WordPiece does not keep where spaces were
+        text = " ".join("".join(generator.choices(inside, k=generator.randrange(1, 9))) for _ in range(5)).upper()
+        normal = tokenizer.backend.normalizer.normalize_str(text)
+        assert tokenizer.decode(tokenizer.encode(text)).replace(" ", "") == normal.replace(" ", "")
 
 
 def test_training_twice_gives_the_same_file(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    again = train_tokenizer(TEXTS[:30], kind=tokenizer.kind, vocab_size=1200, num_sentinels=8)
+    again = train_tokenizer(TEXTS[:15], kind=tokenizer.kind, vocab_size=1200, num_sentinels=8)
     tokenizer.save(tmp_path / "one")
     again.save(tmp_path / "two")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_is_learned_spells_well() -> None:
+    # A trainer that counts nothing is deterministic too: each kind has to use what it read.
+    per_token = {
+        kind: train_tokenizer(TEXTS[:15], kind=kind, vocab_size=1200, num_sentinels=8)  # type: ignore[arg-type]
+        .measure(TEXTS[30:40])
+        .bytes_per_token
+        for kind in ("bpe", "unigram", "wordpiece")
+    }
+    assert per_token["bpe"] > 2.2
+    assert per_token["unigram"] > per_token["bpe"] * 0.99 and per_token["wordpiece"] > per_token["bpe"] * 0.9
+
+
+def test_every_byte_is_in_the_vocabulary() -> None:
+    for kind in ("bpe", "unigram"):
+        tokenizer = train_tokenizer(["a"], kind=kind, vocab_size=300, num_sentinels=0)  # type: ignore[arg-type]
+        ids = tokenizer.encode("".join(map(chr, range(0x250))))
+        assert tokenizer.unk_id not in ids and tokenizer.vocab_size >= 256 + 6
+
+
+def test_half_a_surrogate_pair_is_refused_by_name(tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError, match=r"half of a surrogate pair .* at character 3; expected Unicode.*replace it"):
+        tokenizer.encode("abc\ud83d")
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        tokenizer.encode_control("\ud83d")
+    train_tokenizer(["enough text\ud800"], vocab_size=300, num_sentinels=0)
 
 
 def test_streaming_equals_the_full_decode(tokenizer: Tokenizer) -> None:
@@ -126,19 +162,59 @@ def test_words_begin_where_words_begin(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("uncharacteristically verbose")
     assert starts.dtype == np.bool_ and starts.shape == (tokenizer.vocab_size,)
     assert starts[ids].sum() <= 2 < len(ids)
+    assert starts[[*tokenizer.control_ids]].all()
+
+
+def test_a_chinese_character_is_one_word_however_it_is_spelled() -> None:
+    tokenizer = train_tokenizer(TEXTS[:10], vocab_size=500, num_sentinels=0)
+    ids = tokenizer.encode("模型")
+    assert len(ids) == 6 and tokenizer.word_starts()[ids].tolist() == [True, False, False] * 2
+    assert not tokenizer.word_starts()[tokenizer.encode("é")].any()  # a letter inside a word
 
 
 def test_the_sample_is_bounded_and_uniform() -> None:
-    seen = list(sample_texts((f"{number:08d}" for number in range(100_000)), sample_bytes=20_000))
-    assert sum(map(len, seen)) <= 20_000 and len(seen) > 1000
+    seen = list(sample_texts((f"{number:08d}" for number in range(100_000)), sample_bytes=200_000))
+    assert sum(64 + len(text) for text in seen) <= 200_000 and len(seen) > 100
     assert 40_000 < np.mean([int(text) for text in seen]) < 60_000
     endless_line = list(sample_texts(["x" * 1_000_000], sample_bytes=100_000))
     assert max(map(len, endless_line)) <= 4096
 
 
+@pytest.mark.parametrize(
+    "line", ["short\n", "a longer line of English text\n" * 40, "没有空格的中文" * 300, "é👩" * 5000]
+)
+def test_the_bytes_held_do_not_grow_with_the_input(line: str) -> None:
+    given = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal given
+        while given < 2_000_000:
+            given += len(line.encode())
+            yield f"{given}{line}"
+
+    tracemalloc.start()
+    try:
+        held = sample_texts(endless(), sample_bytes=200_000)
+        first = next(held)  # everything was read
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Halving copies the list, of 8 bytes a piece, and one text of at most 30 kB is in hand.
+    assert first and given >= 2_000_000 and peak < 320_000
+
+
+def test_no_text_is_refused(tokenizer: Tokenizer) -> None:
+    for texts in ([], [""]):
+        with pytest.raises(DataError, match=r"no text to learn a vocabulary from.*add text"):
+            train_tokenizer(texts, kind=tokenizer.kind, vocab_size=400, num_sentinels=0)  # type: ignore[arg-type]
+
+
 def test_a_vocabulary_too_small_is_refused() -> None:
-    with pytest.raises(ConfigError, match="raise vocab_size"):
+    with pytest.raises(ConfigError, match=r"vocabulary of 200 .* expected at least 327; raise vocab_size"):
         train_tokenizer(["text"], vocab_size=200)
+    with pytest.raises(ConfigError, match="expected bpe, wordpiece or unigram"):
+        train_tokenizer(["text"], kind="letters")  # type: ignore[arg-type]
+    train_tokenizer(["text"], vocab_size=327)
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""T1 and T7: a run that is killed or told to stop ends as if it had never been interrupted."""
+"""T1, T7, T30: a run that is killed, told to stop, or moved ends as if it had never been interrupted."""
 
 import json
 import os
@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.training.runs import INTERVAL, STEPS, contents, kill_often, loss_log, redone_steps, settings_for, start_child
+from trivium.data.batch import Batch
 from trivium.data.loader import Loader
-from trivium.training import load_recipe, pretrain
+from trivium.machine import compute_fingerprint
+from trivium.training import Recipe, load_recipe, pretrain, pretraining
+from trivium.training.loop import catch_signals
 from trivium.training.monitor import read_metrics
 
 RUNS = {
@@ -75,28 +78,32 @@ def straight(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 SIGNALS = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGINT: 130}
 
 
+def stop_at(step: int, number: signal.Signals, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Run until the signal comes while `step` (from 0) loads its batch; the code of the exit."""
+    batch_at = Loader.batch_at
+
+    def load_and_signal(self: Loader, at: int, micro_step: int = 0) -> Batch:
+        if (at, micro_step) == (step, 0):
+            os.kill(os.getpid(), number)
+        return batch_at(self, at, micro_step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "batch_at", load_and_signal)
+        with pytest.raises(SystemExit) as stopped:
+            pretrain(recipe, quiet=True)
+    return stopped.value.code
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_step_and_saves(
     number: signal.Signals, text: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe(None, settings_for("decoder", tmp_path / "run", text))
     before = {each: signal.getsignal(each) for each in SIGNALS}
-    batch_at = Loader.batch_at
-
-    def stop_at_step_7(self: Loader, step: int, micro_step: int = 0):  # type: ignore[no-untyped-def]
-        if step == 7:
-            os.kill(os.getpid(), number)
-        return batch_at(self, step, micro_step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loader, "batch_at", stop_at_step_7)
-        with pytest.raises(SystemExit) as stopped:
-            pretrain(recipe, quiet=True)
-    assert stopped.value.code == SIGNALS[number]
+    assert stop_at(7, number, recipe, monkeypatch) == SIGNALS[number]
     assert {each: signal.getsignal(each) for each in SIGNALS} == before
     assert [line["step"] for line in read_metrics(recipe.run) if "loss" in line] == list(range(1, 9))
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "step-00000008"
-
     pretrain(recipe, quiet=True)
     compare(tmp_path / "run", straight, STEPS)
 
@@ -115,3 +122,29 @@ def test_a_signal_during_evaluation_takes_no_further_step(text: Path, tmp_path: 
     with pytest.raises(SystemExit):
         pretrain(recipe, quiet=True, on_evaluate=stop)
     assert [line["step"] for line in read_metrics(recipe.run)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
+
+
+def interrupt_twice() -> None:
+    with catch_signals() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.code == 130
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_asked_twice_it_stops_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_twice()
+
+
+def test_another_machine_takes_the_same_samples(
+    text: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(None, settings_for("decoder", tmp_path / "run", text))
+    stop_at(7, signal.SIGTERM, recipe, monkeypatch)
+    monkeypatch.setattr(pretraining, "compute_fingerprint", lambda: {**compute_fingerprint(), "threads": "64"})
+    with pytest.warns(UserWarning, match="another machine .threads: .* → 64.: same samples"):
+        pretrain(recipe, quiet=True)
+    found, expected = (
+        [line["loss"] for line in loss_log(run) if "loss" in line] for run in (Path(recipe.run), straight)
+    )
+    assert found == pytest.approx(expected, rel=1e-3)

@@ -256,7 +256,7 @@ class Tokenizer:
             settings: dict[str, Any] = {}
             for name in ("special_tokens_map.json", "tokenizer_config.json"):
                 if (folder / name).is_file():
-                    settings |= json.loads((folder / name).read_text(encoding="utf-8"))
+                    settings |= dict(json.loads((folder / name).read_text(encoding="utf-8")).items())
         except Exception as error:  # the library raises bare Exception
             raise HubError(f"{folder}'s tokenizer cannot be read ({error}); save or download it again") from None
         return cls(backend, settings)

@@ -156,13 +156,18 @@ def batch_loss(model: Transformer, batch: Batch, options: LossConfig, target_cou
 
 @contextmanager
 def catch_signals() -> Iterator[Interruption]:
-    """Turn SIGTERM, SIGUSR1 and Ctrl-C into a note for the loop; outside the main thread, do nothing."""
+    """Turn SIGTERM, SIGUSR1 and Ctrl-C into a note for the loop; outside the main thread, do nothing.
+
+    A second Ctrl-C is a `KeyboardInterrupt` at once.
+    """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
 
     def note(number: int, _frame: FrameType | None) -> None:
+        if interruption.code is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: now, without saving
         interruption.code = EXIT_CODES[signal.Signals(number)]
 
     previous = {number: signal.signal(number, note) for number in EXIT_CODES}

@@ -79,7 +79,7 @@ def pretrain(
         materials = gather_materials(recipe, progress)
         save_config(materials.recipe, unfinished_name(run / "config.yaml"))
         unfinished_name(run / "config.yaml").replace(run / "config.yaml")
-        state = _begin(materials)
+        state = _begin(materials, fresh=not list_checkpoints(run))
         restore_latest(state, run, materials.fingerprint)
         with Monitor(run, name=recipe.family, lines=state.counters.lines, quiet=quiet) as monitor:
             train(state, materials, monitor, on_evaluate)
@@ -157,11 +157,20 @@ def factor_bigrams(source: TokenSource, vocab_size: int, *, rank: int) -> tuple[
     return u * s.sqrt() / row_weight * known, v * s.sqrt() / column_weight[:, None]
 
 
-def _begin(materials: Materials) -> TrainState:
-    """A fresh model that predicts token frequencies, and its optimizers."""
+def _begin(materials: Materials, *, fresh: bool = True) -> TrainState:
+    """A model and its optimizers; a `fresh` one predicts token frequencies, another one waits for a checkpoint."""
     recipe = materials.recipe
     config = design_model(recipe, materials.tokenizer)
     model: Transformer = build_model(config, seed=recipe.seed, device=materials.device, zero_outputs=True)
+    if fresh:
+        _set_start(model, materials)
+    model.set_checkpointing(recipe.size.checkpoint_activations)
+    return TrainState(model, build_optimizers(model, recipe.optimizer, compute_dtype=materials.compute_dtype))
+
+
+def _set_start(model: Transformer, materials: Materials) -> None:
+    """Token frequencies, what follows what, and where to look, written into the weights: see model/start.py."""
+    recipe, config = materials.recipe, model.config
     if recipe.family == "encoder_decoder":
         set_gap_start(model, materials.tokenizer.sentinel_ids, seed=recipe.seed)
     if recipe.family == "encoder":
@@ -171,8 +180,6 @@ def _begin(materials: Materials) -> TrainState:
     if recipe.size.unigram_start and not config.tie_embeddings and config.vocab_size <= BIGRAM_VOCABULARY:
         left, right = factor_bigrams(materials.train.source, config.vocab_size, rank=config.hidden_size)
         set_bigram_start(model, left.to(materials.device), right.to(materials.device))
-    model.set_checkpointing(recipe.size.checkpoint_activations)
-    return TrainState(model, build_optimizers(model, recipe.optimizer, compute_dtype=materials.compute_dtype))
 
 
 def _finish(state: TrainState, materials: Materials) -> PretrainResult:
