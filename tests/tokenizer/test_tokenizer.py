@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import decoders
 
 from trivium.errors import ConfigError, DataError, HubError
 from trivium.tokenizer import DecodeStream, Tokenizer, train_tokenizer
@@ -82,15 +83,15 @@ def test_training_twice_gives_the_same_file(tmp_path: Path, tokenizer: Tokenizer
 
 
 def test_what_is_learned_spells_well() -> None:
-    # A trainer that counts nothing is deterministic too: each kind has to use what it read.
-    per_token = {
+    # A trainer that counts nothing is deterministic too: each kind has to use what it read. A Unigram of uniform
+    # scores has 2.0 bytes a token here, ours 3.9, BPE 3.5.
+    spelled = {
         kind: train_tokenizer(TEXTS[:15], kind=kind, vocab_size=1200, num_sentinels=8)  # type: ignore[arg-type]
-        .measure(TEXTS[30:40])
+        .measure(TEXTS[:15])
         .bytes_per_token
         for kind in ("bpe", "unigram", "wordpiece")
     }
-    assert per_token["bpe"] > 2.2
-    assert per_token["unigram"] > per_token["bpe"] * 0.99 and per_token["wordpiece"] > per_token["bpe"] * 0.9
+    assert spelled["bpe"] > 3 and spelled["unigram"] > spelled["bpe"] and spelled["wordpiece"] > spelled["bpe"]
 
 
 def test_every_byte_is_in_the_vocabulary() -> None:
@@ -114,6 +115,17 @@ def test_streaming_equals_the_full_decode(tokenizer: Tokenizer) -> None:
         ids = tokenizer.encode(text)
         stream = DecodeStream(tokenizer)
         assert "".join([*(stream.push(each) for each in ids), stream.flush()]) == tokenizer.decode(ids)
+
+
+def test_streaming_through_any_decoder_that_makes_characters_of_bytes() -> None:
+    tokenizer = train_tokenizer(TEXTS[:5], vocab_size=400, num_sentinels=0)
+    tokenizer.backend.decoder = decoders.Sequence([decoders.ByteLevel()])
+    nested = Tokenizer(tokenizer.backend)
+    assert not nested.byte_level
+    for text in MIXED:
+        ids = nested.encode(text)
+        stream = DecodeStream(nested)
+        assert "".join([*(stream.push(each) for each in ids), stream.flush()]) == text
 
 
 def test_streaming_random_ids_equals_the_full_decode(tokenizer: Tokenizer) -> None:

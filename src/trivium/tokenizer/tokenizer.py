@@ -85,13 +85,12 @@ class Tokenizer:
         for role in ROLES:
             if role in self.settings:
                 text = _text_of(self.settings[role])
-                found = text if text and backend.token_to_id(text) is not None else None
             else:
-                found = next((each for each in CUSTOMARY[role] if backend.token_to_id(each) in self.control_ids), None)
-            if found is not None:
-                self.special_tokens[role] = found
+                text = next((each for each in CUSTOMARY[role] if backend.token_to_id(each) in self.control_ids), None)
+            if text and backend.token_to_id(text) is not None:
+                self.special_tokens[role] = text
         numbered = {
-            int(match[1]): number for number, token in added.items() if (match := SENTINEL.fullmatch(token.content))
+            int(found[1]): index for index, each in added.items() if (found := SENTINEL.fullmatch(each.content))
         }
         self.sentinel_ids = [numbered[index] for index in sorted(numbered)]
         self.byte_level = isinstance(backend.decoder, decoders.ByteLevel)
@@ -216,9 +215,7 @@ class Tokenizer:
         first, last = (self.special_tokens[role] if role else "" for role in (before, after))
         inputs = ["input_ids", *(["token_type_ids"] if family == "encoder" else []), "attention_mask"]
         # The class that takes tokenizer.json as it is: those named after a model would put other tokens round.
-        settings = {
-            name: value for name, value in self.settings.items() if name not in ("add_bos_token", "add_eos_token")
-        }
+        settings = {name: value for name, value in self.settings.items() if not name.startswith("add_")}
         settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs}
         backend = _copy(self.backend)
         backend.post_processor = processors.TemplateProcessing(
@@ -296,14 +293,15 @@ class DecodeStream:
 
     def flush(self) -> str:
         """What was kept back, at the end of the ids."""
-        return self._bytes.decode(b"", final=True) if self._bytes is not None else self._settle()
+        return self._bytes.decode(b"", final=True) if self._bytes is not None else self._settle(final=True)
 
-    def _settle(self) -> str:
+    def _settle(self, *, final: bool = False) -> str:
         before = self._tokenizer.decode(self._ids[: self._shown])
         now = self._tokenizer.decode(self._ids)
-        if len(now) > len(before):
-            self._ids = self._ids[self._shown :]
-            self._shown = len(self._ids)
+        if len(now) <= len(before) or (now.endswith("\ufffd") and not final):
+            return ""
+        self._ids = self._ids[self._shown :]
+        self._shown = len(self._ids)
         return now[len(before) :]
 
 
