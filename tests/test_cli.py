@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import trivium
 from trivium.cli import main
+from trivium.errors import CheckpointError, ConfigError, DataError, HubError, RequestError
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -51,6 +53,21 @@ WRONG = [
     (["tokenizer", "train", "nowhere.txt", "--out", "t"], "there is nothing at nowhere.txt"),
     (["data", "inspect", "nowhere.txt"], "there is nothing at nowhere.txt"),
     (["demo", "--text", "nowhere.txt", "--minutes", "0.1"], "there is nothing at nowhere.txt"),
+    (["pretrain", "R", "family=writer"], "family is 'writer'"),
+    (["pretrain", "R", "size.width"], "'size.width' is no override"),
+    (["pretrain", "R", "schema=9"], "upgrade trivium"),
+    (["pretrain", "R", "run=R"], "R is a file; expected a folder"),
+    (["pretrain", "R", "--minutes", "0"], "--minutes is 0.0; expected a number above 0"),
+    (["pretrain", "R", "--minutes", "inf"], "--minutes is inf; expected a number above 0"),
+    (["pretrain", "R", "data.tokenizer.folder=nowhere"], "nowhere has no tokenizer.json"),
+    (["data", "prepare", "R", "--out", "d", "--tokenizer", "nowhere"], "nowhere has no tokenizer.json"),
+    (["tokenizer", "train", "R", "--out", "R"], "R is a file; expected a folder"),
+    (["tokenizer", "train", "R", "--out", "t", "--kind", "words"], "'words' is no kind of tokenizer"),
+    (["tokenizer", "inspect", "nowhere", "text"], "nowhere has no tokenizer.json"),
+    (["generate", "nowhere", "text", "--top-p", "3"], "top_p is 3.0"),
+    (["generate", "nowhere", "text", "--max-new-tokens", "-1"], "max_new_tokens is -1"),
+    (["demo", "--minutes", "nan"], "--minutes is nan"),
+    (["demo", "--out", "R"], "R is a file; expected a folder"),
 ]
 
 
@@ -68,11 +85,73 @@ def test_what_is_wrong_is_said_in_one_sentence(
     code, out, err = run(monkeypatch, capsys, *words)
     assert code == 2
     assert message in err and "Traceback" not in err and out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["R"]  # before any work
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
 
 
-def test_usage_errors_exit_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, capsys, "no-such-verb")[0] == 2
+@pytest.mark.parametrize(
+    "words",
+    [["no-such-verb"], ["pretrain"], ["demo", "--minutes", "six"], ["generate", "a", "b", "--no-such-option"], []],
+    ids=" ".join,
+)
+def test_usage_errors_exit_with_2(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert code == 2 and "Traceback" not in err
+
+
+def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, capsys, "--version") == (0, f"trivium {trivium.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (ConfigError("a"), 2, "error: a\n"),
+        (DataError("a"), 2, "error: a\n"),
+        (HubError("a"), 2, "error: a\n"),
+        (RequestError("a"), 2, "error: a\n"),
+        (CheckpointError("a"), 1, "error: a\n"),
+        (ValueError("a"), 1, "error: ValueError: a (run again with --debug for the traceback)\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(143), 143, ""),
+        (SystemExit(75), 75, ""),
+    ],
+    ids=repr,
+)
+def test_each_end_has_its_code(
+    error: BaseException,
+    expected: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*words: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("trivium.data.prepare.inspect_data", fail)
+    assert run(monkeypatch, capsys, "data", "inspect", "text") == (expected, "", message)
+    if isinstance(error, Exception):
+        with pytest.raises(type(error)):
+            run(monkeypatch, capsys, "data", "inspect", "text", "--debug")
+
+
+def test_debug_after_two_dashes_is_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(monkeypatch, capsys, "tokenizer", "inspect", "--", "nowhere", "--debug")
+    assert code == 2 and err.startswith("error: nowhere has no tokenizer.json")
+
+
+def test_doctor_names_problems_and_remedies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trivium.machine.describe_problems", lambda: [("no spanner", "buy one")])
+    code, out, _ = run(monkeypatch, capsys, "doctor", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["problems"] == [{"problem": "no spanner", "remedy": "buy one"}]
+    assert {"processor", "machine_class", "cores", "memory_bytes", "compute_dtype", "compiler", "torch"} <= set(found)
+    code, out, _ = run(monkeypatch, capsys, "doctor")
+    assert code == 0 and "1, see below" in out and out.endswith("no spanner\n    buy one\n")
 
 
 def test_the_whole_small_life(

@@ -4,6 +4,7 @@ Exit codes: 0, 1 the run failed, 2 usage or bad input, 75, 130 and 143 after a s
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,9 +29,7 @@ def main() -> None:
     """Run the command line; every error that a user can cause is one sentence on stderr."""
     from trivium.errors import CheckpointError, TriviumError
 
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
+    debug = _take_debug(sys.argv)
     try:
         app()
     except TriviumError as error:
@@ -40,11 +39,38 @@ def main() -> None:
         sys.exit(1 if isinstance(error, CheckpointError) else 2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # the last place that can turn a traceback into a sentence
         if debug:
             raise
         print(f"error: {type(error).__name__}: {error} (run again with --debug for the traceback)", file=sys.stderr)
         sys.exit(1)
+
+
+def _take_debug(words: list[str]) -> bool:
+    """Remove `--debug` wherever it stands among the options; what follows `--` is the user's own text."""
+    options = words[: words.index("--")] if "--" in words else words
+    if "--debug" not in options:
+        return False
+    words.remove("--debug")
+    return True
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from trivium import __version__
+
+        print(f"trivium {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def describe_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options of all verbs: `--debug` is taken by `main`, `--version` by its callback."""
 
 
 @tokenizer_app.command("train")
@@ -53,13 +79,22 @@ def train_tokenizer_command(
     out: Annotated[Path, typer.Option(help="Folder to save to.")],
     kind: Annotated[str, typer.Option(help="bpe, wordpiece or unigram.")] = "bpe",
     vocab_size: Annotated[int, typer.Option(help="Number of tokens.")] = 8192,
+    num_sentinels: Annotated[int, typer.Option(help="T5's tokens for gaps.")] = 64,
+    seed: Annotated[int, typer.Option(help="Chooses the sample of a text too long to hold.")] = 0,
 ) -> None:
     """Learn a tokenizer from text and save it as a Hugging Face folder."""
     from trivium.data.source import read_documents
     from trivium.tokenizer.train import train_tokenizer
 
+    _refuse_file(out)
     texts = (document.text for document in read_documents(text))
-    tokenizer = train_tokenizer(texts, kind=kind, vocab_size=vocab_size)  # type: ignore[arg-type]
+    tokenizer = train_tokenizer(
+        texts,
+        kind=kind,  # type: ignore[arg-type]  # any other word is refused by name
+        vocab_size=vocab_size,
+        num_sentinels=num_sentinels,
+        seed=seed,
+    )
     tokenizer.save(out)
     print(f"{tokenizer.vocab_size} tokens in {out}")
 
@@ -103,6 +138,7 @@ def prepare_command(
     from trivium.data.prepare import TokenizerConfig, prepare_data
     from trivium.data.shards import read_manifest
 
+    _open_tokenizer(tokenizer)
     source: Any = "python" if text == "python" else Path(text)
     config = TokenizerConfig(vocab_size=vocab_size, folder=tokenizer)
     folder = prepare_data(source, out, tokenizer=config, progress=_say)
@@ -126,19 +162,23 @@ def inspect_data_command(
 def pretrain_command(
     recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value …")] = None,
-    minutes: Annotated[float, typer.Option(help="Budget of training time, instead of the recipe's.")] = 0.0,
+    minutes: Annotated[float | None, typer.Option(help="Budget of training time, instead of the recipe's.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget the run and start over.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model from nothing; the same command resumes."""
     from dataclasses import asdict
 
+    from trivium.data.source import list_files
+    from trivium.training.pretraining import pretrain
     from trivium.training.recipe import load_recipe
 
-    budget = [f"budget={{minutes: {minutes}}}"] if minutes else []
+    budget = [] if minutes is None else [f"budget={{minutes: {_finite(minutes)}}}"]
     loaded = load_recipe(recipe, [*budget, *(overrides or [])])
-    from trivium.training.pretraining import pretrain
-
+    _refuse_file(Path(loaded.run))
+    _open_tokenizer(loaded.data.tokenizer.folder)
+    if loaded.data.source != "python":
+        list_files(Path(loaded.data.source))
     result = pretrain(loaded, restart=restart, progress=_say)
     _print({**asdict(result), "report": str(Path(loaded.run) / "report.html")}, as_json)
 
@@ -208,12 +248,32 @@ def evaluate_command(
 @app.command("doctor")
 def doctor_command(as_json: Json = False) -> None:
     """Show what this machine is, what is missing, and what to do."""
+    import platform
     from dataclasses import asdict
+    from importlib.metadata import version
 
+    from trivium import __version__
     from trivium.machine import describe_problems, inspect_machine
 
-    problems = [f"{problem}: {remedy}" for problem, remedy in describe_problems()]
-    _print({**asdict(inspect_machine()), "problems": problems or ["none"]}, as_json)
+    machine, problems = inspect_machine(), describe_problems()
+    versions = {"python": platform.python_version(), "torch": version("torch"), "trivium": __version__}
+    if as_json:
+        rows = [{"problem": problem, "remedy": remedy} for problem, remedy in problems]
+        _print({**asdict(machine), **versions, "problems": rows}, as_json)
+        return
+    rates = f"float32 {machine.float32_gflops} GFLOP/s, bfloat16 {machine.bfloat16_gflops}"
+    shown = {
+        "processor": f"{machine.processor} ({machine.machine_class})",
+        "cores": machine.cores,
+        "memory": f"{machine.memory_bytes / 2**30:.1f} GiB",
+        "device": machine.device,
+        "computes in": f"{machine.compute_dtype} (measured: {rates})",
+        "C++ compiler": machine.compiler or "none",
+        **versions,
+    }
+    _print({**shown, "missing": "nothing" if not problems else f"{len(problems)}, see below"}, as_json)
+    for problem, remedy in problems:
+        print(f"\n{problem}\n    {remedy}")
 
 
 @app.command("demo")
@@ -226,7 +286,8 @@ def demo_command(
     """Train a writer, a reader and a rewriter on real text, and see what they do."""
     from trivium.demo import run_demo
 
-    run_demo(text or None, minutes=minutes, out=out, restart=restart)
+    _refuse_file(out)
+    run_demo(text or None, minutes=_finite(minutes), out=out, restart=restart)
 
 
 def _print(values: dict[str, Any], as_json: bool) -> None:
@@ -237,6 +298,31 @@ def _print(values: dict[str, Any], as_json: bool) -> None:
     for name, value in values.items():
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
         print(f"{name:<{width}}  {text}")
+
+
+def _refuse_file(out: Path) -> None:
+    """A folder to write that is a file would be found out only after the work."""
+    from trivium.errors import ConfigError
+
+    if out.is_file():
+        raise ConfigError(f"{out} is a file; expected a folder to write to; name another")
+
+
+def _open_tokenizer(folder: str) -> None:
+    """A wrong folder is found before any text is read."""
+    from trivium.tokenizer.tokenizer import Tokenizer
+
+    if folder:
+        Tokenizer.load(folder)
+
+
+def _finite(minutes: float) -> float:
+    """Training time that begins and ends."""
+    from trivium.errors import ConfigError
+
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes is {minutes}; expected a number above 0, such as 6; change it")
+    return minutes
 
 
 def _say(message: str) -> None:

@@ -5,13 +5,18 @@ The only place that sets threads. Nothing happens at import; torch is imported i
 
 import ctypes
 import functools
+import importlib.util
 import os
 import platform
 import shutil
+import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+ROOT = Path("/")  # of the kernel files that are read here
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,7 @@ def inspect_machine() -> Machine:
 
     set_threads()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    float32 = _measure_gflops("float32", device)
-    bfloat16 = _measure_gflops("bfloat16", device, no_slower_than=float32)
+    float32, bfloat16 = _measure_gflops(device)
     return Machine(
         processor=_processor_name(),
         machine_class="cuda" if device == "cuda" else _processor_class(),
@@ -56,27 +60,24 @@ def inspect_machine() -> Machine:
 
 
 def count_cores() -> int:
-    """Cores that this process may use: the smaller of its affinity and its cgroup's quota, at least 1."""
+    """Cores that this process may use: the smaller of its affinity and its cgroups' quota, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, affinity if quota is None else min(affinity, int(quota)))
+    return max(1, min([affinity, *map(int, _cgroup_quotas())]))
 
 
 def measure_memory() -> int:
-    """Bytes of memory that this process may use: the smaller of the machine's and its cgroup's limit."""
+    """Bytes of memory that this process may use: the smaller of the machine's and its cgroups' limits."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _read(Path("/sys/fs/cgroup") / name)
-        if text.isdigit():
-            return min(total, int(text))
-    return total
+    limits = [_read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes") for folder in _cgroups("memory")]
+    return min([total, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def find_compiler() -> str | None:
     """The C++ compiler that `CXX` names, else g++ or clang++; None means that everything runs eagerly."""
     chosen = os.environ.get("CXX")
     if chosen is not None:
-        return shutil.which(chosen)
+        # `CXX="ccache g++"` is a program and its arguments; a path may hold spaces too.
+        return shutil.which(chosen) or shutil.which(chosen.partition(" ")[0])
     return shutil.which("g++") or shutil.which("clang++")
 
 
@@ -107,66 +108,95 @@ def compute_fingerprint() -> dict[str, str]:
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep freed blocks instead of returning them to the kernel; False where it is not glibc.
+    """Ask glibc to keep freed blocks instead of returning them to the kernel; False where it will not.
 
     A training step frees and asks again for the same large tensors, and pays a page fault for every 4 KiB each
     time: 4–19 %, median 7 %, of whole training in five paired runs on a Zen 3.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    mmap_threshold, trim_threshold, top_pad = -3, -1, -2
     libc = ctypes.CDLL(None)
-    settings = ((mmap_threshold, 1 << 30), (trim_threshold, 2**31 - 1), (top_pad, 64 << 20))
-    return all(libc.mallopt(name, value) == 1 for name, value in settings)
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # names in malloc.h
+    # glibc before 2.35 takes no threshold above 32 MiB.
+    kept = libc.mallopt(mmap_threshold, 1024 * MIB) == 1 or libc.mallopt(mmap_threshold, 32 * MIB) == 1
+    padded = [libc.mallopt(trim_threshold, 2**31 - 1) == 1, libc.mallopt(top_pad, 64 * MIB) == 1]
+    return kept and all(padded)
 
 
 def describe_problems() -> list[tuple[str, str]]:
     """What is missing on this computer and what to do about it, as pairs; empty when nothing is."""
-    import importlib.util
-
-    wanted = {
-        "pyarrow": ("parquet and .zst files cannot be read", "pip install 'trivium[data]'"),
-    }
-    problems = [pair for name, pair in wanted.items() if importlib.util.find_spec(name) is None]
+    pip = f"{sys.executable} -m pip install"
+    problems = []
+    if importlib.util.find_spec("pyarrow") is None:
+        problems.append(("pyarrow is missing: no parquet, no .zst", f'{pip} "pyarrow>=17"'))
     if find_compiler() is None:
-        problems.append(("no C++ compiler was found, so torch.compile is off", "install g++, or point CXX to one"))
+        chosen = os.environ.get("CXX")
+        found = "no C++ compiler was found" if chosen is None else f"CXX names {chosen!r}, which is not there"
+        problems.append((f"{found}: torch.compile is off", "install g++ or clang++, or point CXX to one"))
+    if (memory := measure_memory()) < 2048 * MIB:
+        problems.append(
+            (f"{memory // MIB} MiB of memory", "2 GiB are enough for the demo: close programs, or lift the limit")
+        )
     return problems
 
 
-def _measure_gflops(dtype: str, device: str, no_slower_than: float = 0.0) -> float:
-    """Rate of a matrix product; a dtype that starts at a tenth of the other's rate is not timed further."""
+def _measure_gflops(device: str) -> tuple[float, float]:
+    """Rates of a matrix product in float32 and in bfloat16, measured in turns so that a busy moment slows both.
+
+    bfloat16 without the instruction is a hundred times slower: a small product shows it, and no large one is tried.
+    """
     import torch
 
-    size = 512 if device == "cpu" else 4096
-    matrix = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
+    def prepare(size: int, dtype: torch.dtype) -> Callable[[], float]:
+        matrix = torch.ones(size, size, dtype=dtype, device=device)
 
-    def once() -> float:
-        start = time.perf_counter()
-        result: Any = matrix @ matrix
-        if device == "cuda":
-            torch.cuda.synchronize()
-        del result
-        return 2 * size**3 / 1e9 / (time.perf_counter() - start)
+        def time_product() -> float:
+            start = time.perf_counter()
+            _ = matrix @ matrix
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return 2 * size**3 / 1e9 / (time.perf_counter() - start)
 
-    small = matrix[:64].contiguous()
-    start = time.perf_counter()
-    small @ matrix
-    if 2 * 64 * size**2 / 1e9 / (time.perf_counter() - start) < no_slower_than / 30:
-        return once()
-    once()
-    return max(once() for _ in range(5))
+        time_product()  # the first one chooses a kernel
+        return time_product
+
+    def compare(size: int, rounds: int) -> tuple[float, float]:
+        float32, bfloat16 = prepare(size, torch.float32), prepare(size, torch.bfloat16)
+        pairs = [(float32(), bfloat16()) for _ in range(rounds)]
+        return max(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
+
+    small, large = (128, 512) if device == "cpu" else (1024, 4096)
+    float32, bfloat16 = compare(small, 3)
+    if bfloat16 < float32 / 8:
+        product = prepare(large, torch.float32)
+        return max(product() for _ in range(5)), bfloat16
+    return compare(large, 5)
 
 
-def _cgroup_quota() -> float | None:
-    quota, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
-    if not quota:
-        quota = _read(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
-        period = _read(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+def _cgroups(controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups and of those above them, versions 1 and 2: each may limit it."""
+    for line in _read(ROOT / "proc/self/cgroup").splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = ROOT / "sys/fs/cgroup" / (controller if controllers else "")
+        # A container may be told its place on the host, which it does not see: the mount is then its own group.
+        parts = [part for part in place.split("/") if part not in ("", "..")]
+        yield from (mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1))
+
+
+def _cgroup_quotas() -> Iterator[float]:
+    """Cores' worth of time that each control group allows."""
+    for folder in _cgroups("cpu"):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if not quota:
+            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            yield int(quota) / int(period)
 
 
 def _processor_name() -> str:
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+    for line in _read(ROOT / "proc/cpuinfo").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -175,11 +205,8 @@ def _processor_name() -> str:
 def _processor_class() -> str:
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm"
-    flags: set[str] = set()
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
-        if line.startswith("flags"):
-            flags = set(line.partition(":")[2].split())
-            break
+    lines = _read(ROOT / "proc/cpuinfo").splitlines()
+    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
     if {"avx512f", "avx512_bf16"} <= flags:
         return "avx512-bf16"
     return next((name for name, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in flags), "other")
