@@ -73,18 +73,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 part = slice(begin, begin + chunk_rows)
                 weights, targets = weights_N[part].to(precise)[:, None], targets_N[part][:, None]
                 logits = F.linear(hidden_ND[part], vocabulary_VD, bias_V)
-                log_p = torch.log_softmax(logits, -1, dtype=precise)
-                hit = log_p.gather(1, targets)
-                log_z = logits.gather(1, targets).to(precise) - hit if z_loss else torch.zeros_like(hit)
-                del logits
-                losses = z_loss * log_z.square() - (1 - smoothing) * hit
+                # One fused pass; the likeliest token, of which p ≥ 1 / V, tells log Z without another exponential.
+                slope = torch.softmax(logits, -1, dtype=precise)
+                log_z = logits.amax(-1, keepdim=True).to(precise) - slope.amax(-1, keepdim=True).log()
+                losses = log_z - (1 - smoothing) * logits.gather(1, targets).to(precise) + z_loss * log_z.square()
                 if smoothing:
-                    losses = losses - smoothing * log_p.mean(-1, keepdim=True)
+                    losses = losses - smoothing * logits.mean(-1, keepdim=True, dtype=precise)
                 total = total + (losses * weights).sum()
+                del logits
                 if gradients is None:
                     continue
                 # d loss / d logits = softmax · (1 + 2 z log Z) − smoothed target, in the same memory.
-                slope = log_p.exp_()
                 if z_loss:
                     slope.mul_(1 + 2 * z_loss * log_z)
                 if smoothing:
