@@ -28,7 +28,7 @@ SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "dist-package
 REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
 # What trivium needs, for a checkout that was never installed.
 NEEDED = "torch tokenizers safetensors huggingface_hub numpy pydantic PyYAML typer rich jinja2"
-VERSION = 3  # of what this file makes of the same sources: a cache of another version is not read
+VERSION = 4  # of what this file makes of the same sources: a cache of another version is not read
 WORKERS, FILES_AT_ONCE = 2, 512
 Progress = Callable[[int, int], None]
 
