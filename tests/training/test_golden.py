@@ -35,7 +35,8 @@ RUNS: dict[str, tuple[str, OptimizerConfig]] = {
 
 def make_tokens(count: int = 4000) -> TokenArray:
     """Documents of 5 to 40 tokens with some order in them, by integer arithmetic alone."""
-    chance, ids, ends = 1, [], [0]
+    ids: list[int] = []
+    chance, ends = 1, [0]
     ordinary = np.flatnonzero(VOCABULARY.ordinary).tolist()
     while len(ids) < count:
         chance = (chance * 1103515245 + 12345) % 2**31

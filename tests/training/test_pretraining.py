@@ -76,7 +76,7 @@ def test_a_resolved_recipe_leaves_nothing_to_choose() -> None:
 @pytest.fixture(scope="module", params=FAMILIES)
 def finished(request: pytest.FixtureRequest, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that came to its end."""
-    run = tmp_path_factory.mktemp("finished") / request.param
+    run: Path = tmp_path_factory.mktemp("finished") / request.param
     pretrain(load_recipe(None, settings_for(request.param, run, text)), quiet=True, on_evaluate=lambda *_: ["<sample>"])
     return run
 
