@@ -1,11 +1,13 @@
 """Gaps are filled with what the encoder says, alone and beside other gaps."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
-from tests.generation.spelling import speaker
+from tests.generation.spelling import speaker, tokenizer_for
 from trivium.errors import ConfigError, RequestError
 from trivium.generation import fill_mask
 from trivium.model import Side, build_model
@@ -37,6 +39,20 @@ def test_a_sequence_shows_the_text_with_one_gap_filled() -> None:
             filled = [*ids[:place], fill.token, *ids[place + 1 :]]
             assert fill.sequence == tokenizer.decode(filled, skip_special=False).strip()
             assert fill.sequence.count("[MASK]") == 1
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece"])
+def test_the_gap_of_a_word_takes_the_space_before_it(kind: str, tmp_path: Path) -> None:
+    tokenizer = tokenizer_for("encoder", kind)
+    # An encoder learned from whole words replaced, each with its space: a stray space is what it never saw.
+    words = tokenizer.encode("Return the length of the array")
+    gap = tokenizer.encode_control("Return the [MASK] of the array")
+    before = tokenizer.encode("Return the")
+    assert gap[: len(before) + 1] == [*before, tokenizer.mask_id]
+    assert gap[len(before) + 1 :] == words[-len(gap) + len(before) + 1 :]
+    tokenizer.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs("Return the [MASK] of the array", add_special_tokens=False)["input_ids"] == gap
 
 
 def test_filling_keeps_the_models_mode() -> None:

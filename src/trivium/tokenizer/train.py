@@ -77,7 +77,11 @@ def train_tokenizer(
     if not sample:
         raise DataError("there is no text to learn a vocabulary from; expected some that is not empty; add text")
     backend = train(sample, vocab_size, special)
-    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+    # Words carry the space before them, and so must the gap of one: the mask takes it over, as RoBERTa's does.
+    spaced = SPECIAL_TOKENS["mask_token"] if kind != "wordpiece" else None
+    backend.add_special_tokens(
+        [AddedToken(text, special=True, normalized=False, lstrip=text == spaced) for text in special]
+    )
     return Tokenizer(backend, dict(SPECIAL_TOKENS))
 
 
