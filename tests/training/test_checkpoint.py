@@ -302,6 +302,32 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert equal(found, make_state(steps=1))
 
 
+@pytest.mark.parametrize("keep_last", [1, 2, 3])
+def test_a_damaged_newer_checkpoint_does_not_count_as_kept(keep_last: int, tmp_path: Path) -> None:
+    state = make_state(steps=1)
+    save(state, tmp_path)
+    advance(state, 10)
+    flip(save(state, tmp_path) / "model.safetensors", random.Random(1))
+    found = make_state()
+    with pytest.warns(UserWarning, match="step-00000010"):
+        assert restore_latest(found, tmp_path, MACHINE)
+    advance(found, 5)  # as a signal or a token budget would save it, before step 10 comes again
+    save(found, tmp_path, keep_last=keep_last)
+    again = make_state()
+    with pytest.warns(UserWarning, match="step-00000010"):
+        assert restore_latest(again, tmp_path, MACHINE)
+    assert equal(again, found)
+
+
+@pytest.mark.parametrize("keep_last", [1, 2, 4, 9])
+def test_as_many_are_kept_as_was_asked(keep_last: int, tmp_path: Path) -> None:
+    state = make_state()
+    for step in range(1, 6):
+        advance(state, step)
+        save(state, tmp_path, keep_last=keep_last)
+        assert [int(path.name[5:]) for path in list_checkpoints(tmp_path)] == list(range(1, step + 1))[-keep_last:]
+
+
 def test_all_damaged_is_an_error(tmp_path: Path) -> None:
     (save(make_state(steps=1), tmp_path) / MANIFEST).unlink()
     with (

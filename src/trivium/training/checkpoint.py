@@ -92,7 +92,9 @@ def save_checkpoint(
         storage.write(unfinished / MANIFEST, _to_json(_describe(unfinished, state.model, fingerprint)))
         storage.sync(unfinished)
         put_folder(storage, unfinished, folder)
-        for old in list_checkpoints(run)[: -max(keep_last, 1)]:
+        # Only older ones go: a newer one is damaged, or this run would have begun from it, and must not count as kept.
+        older = [each for each in list_checkpoints(run) if each.name < folder.name]
+        for old in older[: max(len(older) + 1 - max(keep_last, 1), 0)]:
             remove_folder(storage, old)
     except (OSError, HubError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
