@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,22 @@ def test_a_larger_budget_goes_on(text: Path, tmp_path: Path) -> None:
     assert (first.steps, second.steps) == (6, 9)
     assert [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line] == list(range(1, 10))
     assert second.loss_before == first.loss_before
+
+
+def test_an_interrupted_larger_budget_is_not_taken_for_finished(text: Path, tmp_path: Path) -> None:
+    def settings(steps: int) -> Recipe:
+        more = (f"budget.steps={steps}", "save.evaluate_every_steps=3")
+        return load_recipe(None, settings_for("decoder", tmp_path / "run", text, *more))
+
+    def stop(_model: object, progress: float) -> list[str]:
+        if 0.55 < progress < 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    assert pretrain(settings(10), quiet=True).steps == 10
+    with pytest.raises(SystemExit, match="143"):
+        pretrain(settings(20), quiet=True, on_evaluate=stop)
+    assert pretrain(settings(20), quiet=True).steps == 20
 
 
 def test_restart_begins_again(text: Path, tmp_path: Path) -> None:

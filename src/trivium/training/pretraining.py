@@ -77,6 +77,9 @@ def pretrain(
             return PretrainResult(**json.loads((run / "result.json").read_text(encoding="utf-8")))
         keep_freed_memory()
         materials = gather_materials(recipe, progress)
+        # Before the new budget is written: else, were this run stopped, the old result would pass for its own.
+        (run / "result.json").unlink(missing_ok=True)
+        Storage().sync(run)
         save_config(materials.recipe, unfinished_name(run / "config.yaml"))
         unfinished_name(run / "config.yaml").replace(run / "config.yaml")
         state = _begin(materials, fresh=not list_checkpoints(run))
