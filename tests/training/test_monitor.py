@@ -28,6 +28,12 @@ def test_a_resumed_log_has_each_line_once(tmp_path: Path) -> None:
     assert fill(tmp_path, 1, lines=0) == 1
 
 
+def test_a_torn_line_in_the_middle_cuts_no_whole_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2, "lo\n{"step": 3}\n{"step": 4}\n')
+    assert fill(tmp_path, 0, lines=3) == 1
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n'
+
+
 def test_a_line_on_stderr_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Monitor(tmp_path, name="decoder") as monitor:
         monitor.show(progress=0.25, text="step 5")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,11 +73,12 @@ class Monitor:
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """The whole lines of metrics.jsonl; one that a crash cut short is left out."""
+    """The whole lines of metrics.jsonl up to the first that a crash cut short."""
     if not path.exists():
         return []
     # Not splitlines(): a sample may hold a line separator of Unicode.
-    return [line + b"\n" for line in path.read_bytes().split(b"\n")[:-1] if line.endswith(b"}")]
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [line + b"\n" for line in takewhile(lambda line: line.endswith(b"}"), lines)]
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
