@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tests.families import TINY, context_for
-from tests.training.runs import contents, start_child
+from tests.training.runs import Kill, contents, start_child
 from trivium.errors import CheckpointError
 from trivium.model import Side, build_model
 from trivium.training.checkpoint import (
@@ -369,7 +369,7 @@ def test_a_stale_lock_is_no_obstacle(text: Path, tmp_path: Path) -> None:
     from tests.training.runs import settings_for
 
     run = tmp_path / "run"
-    child = start_child(settings_for("decoder", run, text), crash_at=5, steps_log=tmp_path / "steps")
+    child = start_child(settings_for("decoder", run, text), kill=Kill(3), steps_log=tmp_path / "steps")
     child.join()
     assert f"pid {child.pid}" in (run / "lock").read_text()
     with lock_run(run):

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.runs import INTERVAL, STEPS, contents, kill_often, loss_log, redone_steps, settings_for, start_child
+from tests.training.runs import (
+    INTERVAL,
+    STEPS,
+    Kill,
+    contents,
+    kill_often,
+    loss_log,
+    plan_kills,
+    redone_steps,
+    settings_for,
+)
 from trivium.data.batch import Batch
 from trivium.data.loader import Loader
 from trivium.machine import compute_fingerprint
@@ -37,34 +47,29 @@ def compare(killed: Path, reference: Path, steps: int) -> None:
     assert not list(killed.rglob("*.tmp"))
 
 
-def torture(family: str, text: Path, folder: Path, *, kills: dict[str, int], more: list[str], steps: int) -> int:
-    """Compare a run that is killed with one that is not; the number of kills."""
+def torture(family: str, text: Path, folder: Path, kills: list[Kill], *, more: list[str], steps: int) -> None:
+    """Compare a run that is killed with one that is not."""
     more = [*more, f"budget.steps={steps}"]
     reference, killed = folder / "reference", folder / "killed"
-    child = start_child(settings_for(family, reference, text, *more), crash_at=0, steps_log=folder / "reference.steps")
-    child.join()
-    assert child.exitcode == 0
-    settings = settings_for(family, killed, text, *more)
-    struck = kill_often(settings, killed, kills=kills, stride=8, seed=len(family))
+    kill_often(settings_for(family, reference, text, *more), reference, [])
+    kill_often(settings_for(family, killed, text, *more), killed, kills)
     compare(killed, reference, steps)
     assert all(0 <= redone <= INTERVAL for redone in redone_steps(folder / "killed.steps"))
-    return struck
 
 
-@pytest.mark.parametrize("family", RUNS)
-def test_killed_anywhere_resumes_exactly(family: str, text: Path, tmp_path: Path) -> None:
-    kills = {"save": 2, "step": 1, "start": 1}
-    assert torture(family, text, tmp_path, kills=kills, more=RUNS[family], steps=STEPS) >= 2
+@pytest.mark.parametrize(("family", "in_steps"), [("decoder", 8), ("encoder", 2), ("encoder_decoder", 8)])
+def test_killed_anywhere_resumes_exactly(family: str, in_steps: int, text: Path, tmp_path: Path) -> None:
+    kills = plan_kills(STEPS, in_saves=4, in_steps=in_steps, seed=len(family))
+    torture(family, text, tmp_path, kills, more=RUNS[family], steps=STEPS)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("family", RUNS)
 def test_killed_200_times(family: str, optimizer: str, text: Path, tmp_path: Path) -> None:
-    more, kills = [*RUNS[family], f"optimizer.name={optimizer}"], {"save": 10, "step": 16, "start": 10}
-    struck = torture(family, text, tmp_path, kills=kills, more=more, steps=400)
-    print(f"{family} with {optimizer}: {struck} kills")
-    assert struck >= 20
+    more = [*RUNS[family], f"optimizer.name={optimizer}"]
+    kills = plan_kills(400, in_saves=10, in_steps=26, seed=len(family))
+    torture(family, text, tmp_path, kills, more=more, steps=400)
 
 
 @pytest.fixture(scope="module")
