@@ -8,6 +8,9 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c con
 # Two test processes with one thread each beat one process with two on small models.
 WORKERS ?= 2
 
+# Whatever .venv/bin/python turns out to be, nothing is installed outside an environment.
+export PIP_REQUIRE_VIRTUALENV = 1
+
 .PHONY: demo test lint bench torture build clean
 
 demo: .venv/base
@@ -33,10 +36,13 @@ build: .venv/dev
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
 
-.venv/bin/python:
+# An environment is whole once it has pip, which venv installs last: an interrupted one is made again.
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
+	"error: this is Python %d.%d; expected 3.11 or newer; run make with PYTHON=python3.12 or so" % v[:2])'
 	$(PYTHON) -m venv .venv
 
-.venv/base: pyproject.toml constraints.txt | .venv/bin/python
+.venv/base: pyproject.toml constraints.txt | .venv/bin/pip
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) -e .
 	touch $@
