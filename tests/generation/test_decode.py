@@ -94,6 +94,21 @@ def test_a_ragged_batch_writes_what_each_prompt_writes_alone(name: str, do_sampl
         assert alone.logprobs == pytest.approx(result.logprobs, abs=1e-5)
 
 
+@pytest.mark.torture
+@pytest.mark.parametrize("name", WRITERS)
+def test_batches_of_any_shape_write_what_each_prompt_writes_alone(name: str) -> None:
+    model, chance = model_of(replace(WRITERS[name], eos_id=7)), torch.Generator().manual_seed(0)
+    config, alone = SamplingConfig(max_new_tokens=16), dict[tuple[int, ...], list[int]]()
+    for batch in range(25):
+        count = int(torch.randint(1, 33, (), generator=chance))
+        prompts = rows_of(torch.randint(1, 40, (count,), generator=chance).tolist(), seed=batch % 8)
+        for prompt, result in zip(prompts, generate(model, prompts, config), strict=True):
+            key = tuple(prompt)
+            if key not in alone:
+                alone[key] = generate(model, [prompt], config)[0].ids
+            assert result.ids == alone[key]
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_logprobs_are_those_of_a_full_pass(name: str) -> None:
     model, prompt = model_of(WRITERS[name]), rows_of([6])[0]
