@@ -77,7 +77,8 @@ def test_loss_and_gradients(name: str, head: Head) -> None:
     expected = to_ours(naming, pair.ours.config, canonical(naming, found), shapes)
     for key, parameter in pair.ours.named_parameters():
         assert parameter.grad is not None
-        assert float((parameter.grad - expected[key]).norm()) <= 1e-4 * max(float(expected[key].norm()), 1e-3), key
+        size = max(float(expected[key].norm()), 1e-2)  # some are 0 but for rounding: a bias that every place shares
+        assert float((parameter.grad - expected[key]).norm()) <= 1e-4 * size, key
 
 
 @pytest.mark.parametrize(("name", "head"), CASES)
