@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from trivium.machine import inspect_machine as inspect_machine
     from trivium.model.config import ModelConfig as ModelConfig
     from trivium.model.init import build_model as build_model
+    from trivium.model.sizes import count_parameters as count_parameters
+    from trivium.model.sizes import plan_model as plan_model
     from trivium.model.transformer import Transformer as Transformer
     from trivium.pipelines import pipeline as pipeline
     from trivium.tokenizer.tokenizer import Tokenizer as Tokenizer
@@ -54,6 +56,7 @@ _HOMES = {
     "TriviumError": "errors",
     "build_model": "model.init",
     "convert_pickle": "hub.pickled",
+    "count_parameters": "model.sizes",
     "evaluate_file": "evaluation.run",
     "fill_mask": "generation.fill",
     "generate": "generation.write",
@@ -64,6 +67,7 @@ _HOMES = {
     "load_model": "hub.auto",
     "load_recipe": "training.recipe",
     "pipeline": "pipelines",
+    "plan_model": "model.sizes",
     "prepare_data": "data.prepare",
     "pretrain": "training.pretraining",
     "save_model": "hub.auto",

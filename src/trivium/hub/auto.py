@@ -63,6 +63,11 @@ def load_model(
     return assemble(settings, read_tensors(folder), dtype=dtype, head=head, labels=labels)
 
 
+def load_model_config(name_or_folder: str | Path) -> ModelConfig:
+    """The config of a folder or hub name, as far as it tells without the weights; raises `HubError`."""
+    return read_config(read_json(inside(resolve_folder(name_or_folder), "config.json")))
+
+
 def assemble(
     settings: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
