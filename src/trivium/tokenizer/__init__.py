@@ -1,6 +1,7 @@
 """Text to ids and back. The only package that knows the `tokenizers` library."""
 
-from trivium.tokenizer.tokenizer import DecodeStream, Tokenizer, TokenizerReport
+from trivium.tokenizer.stream import DecodeStream
+from trivium.tokenizer.tokenizer import Tokenizer, TokenizerReport
 from trivium.tokenizer.train import train_tokenizer
 
 __all__ = ["DecodeStream", "Tokenizer", "TokenizerReport", "train_tokenizer"]

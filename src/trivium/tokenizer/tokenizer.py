@@ -1,10 +1,9 @@
 """A tokenizer: text to ids and back, saved and loaded as a Hugging Face folder.
 
 The work is done by the `tokenizers` library; this wrapper knows which ids have a role (padding, end, mask,
-sentinels), keeps text from turning into control ids, and decodes streams. Training is in train.py.
+sentinels), and keeps text from turning into control ids. Training is in train.py, streams are decoded in stream.py.
 """
 
-import codecs
 import json
 import re
 import secrets
@@ -20,14 +19,11 @@ import tokenizers
 from tokenizers import decoders, models, processors
 
 from trivium.errors import ConfigError, DataError, HubError
+from trivium.tokenizer.foreign import guarded, read_folder, text_of
+from trivium.tokenizer.stream import FALLBACK_BYTE, bytes_of
 
 ROLES = ("pad_token", "bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "mask_token")
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
-FALLBACK_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-# Byte-level tokens write each byte as a character: itself if it is printable, else the next one from 256 (GPT-2).
-PRINTABLE = (*range(33, 127), *range(161, 173), *range(174, 256))
-BYTE_OF = {chr(byte): byte for byte in PRINTABLE}
-BYTE_OF |= {chr(256 + place): byte for place, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))}
 # What to call the roles where a folder has tokenizer.json alone.
 CUSTOMARY = {
     "pad_token": ("<pad>", "[PAD]"),
@@ -84,7 +80,7 @@ class Tokenizer:
         self.special_tokens: dict[str, str] = {}
         for role in ROLES:
             if role in self.settings:
-                text = _text_of(self.settings[role])
+                text = text_of(self.settings[role])
             else:
                 text = next((each for each in CUSTOMARY[role] if backend.token_to_id(each) in self.control_ids), None)
             if text and backend.token_to_id(text) is not None:
@@ -243,20 +239,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        """Open a folder's tokenizer.json; raises `HubError` when it is missing or broken."""
+        """Open a folder's tokenizer, whatever its files (foreign.py); raises `HubError` when none can be read."""
         folder = Path(folder)
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise HubError(f"{folder} has no tokenizer.json; expected a folder that a fast tokenizer was saved to")
-        try:
-            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-            settings: dict[str, Any] = {}
-            for name in ("special_tokens_map.json", "tokenizer_config.json"):
-                if (folder / name).is_file():
-                    settings |= dict(json.loads((folder / name).read_text(encoding="utf-8")).items())
-        except Exception as error:  # the library raises bare Exception
-            raise HubError(f"{folder}'s tokenizer cannot be read ({error}); save or download it again") from None
-        return cls(backend, settings)
+        if not folder.is_dir():
+            raise HubError(f"{folder} is no folder; expected one that a tokenizer was saved to; check the path")
+        backend, settings = read_folder(folder)
+        return guarded(folder, lambda: cls(backend, settings))
 
     def measure(self, texts: Iterable[str]) -> TokenizerReport:
         """Encode some texts and report bytes per token and tokens per second."""
@@ -265,44 +253,6 @@ class Tokenizer:
         tokens = sum(len(ids) for ids in self.encode_batch(texts))
         seconds = time.perf_counter() - start
         return TokenizerReport(len(texts), sum(len(text.encode()) for text in texts), tokens, seconds)
-
-
-class DecodeStream:
-    """Turns ids into text as they come; the pieces joined equal the full decode.
-
-    Keeps back what may still change: a character whose bytes are not all there yet, and the last few ids that
-    the decoder needs to know whether a space comes before the next.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.byte_level else None
-        self._ids: list[int] = []
-        self._shown = 0  # ids before this have been given out; the others wait
-
-    def push(self, token_id: int) -> str:
-        """The text that is certain once this id is known; often empty inside a character."""
-        stored = self._tokenizer.backend.id_to_token(token_id)
-        if stored is None or token_id in self._tokenizer.control_ids:
-            return ""
-        if self._bytes is not None:
-            return self._bytes.decode(_bytes_of(stored))
-        self._ids.append(token_id)
-        # A run of bytes is decoded as a whole: one that is no character spoils all before it.
-        return "" if FALLBACK_BYTE.fullmatch(stored) else self._settle()
-
-    def flush(self) -> str:
-        """What was kept back, at the end of the ids."""
-        return self._bytes.decode(b"", final=True) if self._bytes is not None else self._settle(final=True)
-
-    def _settle(self, *, final: bool = False) -> str:
-        before = self._tokenizer.decode(self._ids[: self._shown])
-        now = self._tokenizer.decode(self._ids)
-        if len(now) <= len(before) or (now.endswith("\ufffd") and not final):
-            return ""
-        self._ids = self._ids[self._shown :]
-        self._shown = len(self._ids)
-        return now[len(before) :]
 
 
 def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
@@ -341,25 +291,11 @@ def _refuse_surrogates(texts: Sequence[str]) -> None:
             ) from None
 
 
-def _bytes_of(stored: str) -> bytes:
-    """The bytes that a token of a byte-level vocabulary stands for; added tokens are written as they are."""
-    if all(character in BYTE_OF for character in stored):
-        return bytes(BYTE_OF[character] for character in stored)
-    return stored.encode()
-
-
 def _begins_word(stored: str, *, byte_level: bool) -> bool:
     """Whether a token without a space before it begins a word all the same."""
     fallback = FALLBACK_BYTE.fullmatch(stored)
-    written = bytes([int(fallback[1], 16)]) if fallback else _bytes_of(stored) if byte_level else stored.encode()
+    written = bytes([int(fallback[1], 16)]) if fallback else bytes_of(stored) if byte_level else stored.encode()
     first = written.decode(errors="replace")[:1]
     if first == "\ufffd":  # part of a character: its first byte, from U+2000 on, where the letters of words end
         return written[:1] >= b"\xe2"
     return unicodedata.category(first)[0] not in "LMN" or first >= "\u2e80" if first else True
-
-
-def _text_of(token: Any) -> str | None:
-    """A special token as the two spellings of config files: a string, or a mapping with `content`."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
