@@ -58,11 +58,14 @@ def read_folder(folder: Path) -> tuple[Backend, Settings]:
     if (folder / "tokenizer.json").is_file():
         backend = guarded(folder, lambda: Backend.from_str(read_bytes(folder, "tokenizer.json").decode()))
         known = backend.get_vocab(with_added_tokens=True)
-        settings = {role: text for role, text in _NAMED.get(kind, {}).items() if text in known} | settings
+        named: Settings = {role: text for role, text in _NAMED.get(kind, {}).items() if text in known}
+        settings = named | settings
     else:
         build, kind = _builder(folder, kind)
-        settings = dict(_NAMED.get(kind, {})) | settings
+        settings = {**_NAMED.get(kind, {}), **settings}
         backend = guarded(folder, lambda: build(folder, settings))
+    if kind == "bert":
+        settings.setdefault("model_input_names", _TYPED_INPUTS)
     guarded(folder, lambda: backend.add_tokens(list(_tokens_to_add(folder, backend, settings))))
     if not (folder / "tokenizer.json").is_file():
         guarded(folder, lambda: _frame(backend, settings, kind))
@@ -139,7 +142,6 @@ def _bert(folder: Path, settings: Settings) -> Backend:
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
-    settings.setdefault("model_input_names", _TYPED_INPUTS)
     return backend
 
 
@@ -213,6 +215,7 @@ def _marian(folder: Path, settings: Settings) -> Backend:
             f"{folder} has a vocabulary for each language; expected one for both; choose a Marian model that has"
         )
     model = parse_pieces(read_bytes(folder, "source.spm"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # a saved copy is one file
     ids = read_json(inside(folder, "vocab.json"))
     if sorted(map(str, ids.values())) != sorted(map(str, range(len(ids)))):
         raise ValueError(f"vocab.json does not number its {len(ids)} pieces from 0 on")

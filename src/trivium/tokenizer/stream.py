@@ -43,13 +43,16 @@ class DecodeStream:
         return self._bytes.decode(b"", final=True) if self._bytes is not None else self._settle(final=True)
 
     def _settle(self, *, final: bool = False) -> str:
-        before = self._tokenizer.decode(self._ids[: self._shown])
-        now = self._tokenizer.decode(self._ids)
+        before = self._decode(self._ids[: self._shown])
+        now = self._decode(self._ids)
         if len(now) <= len(before) or (now.endswith("\ufffd") and not final):
             return ""
         self._ids = self._ids[self._shown :]
         self._shown = len(self._ids)
         return now[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.backend.decode(ids, skip_special_tokens=True))
 
 
 def bytes_of(stored: str) -> bytes:
