@@ -17,7 +17,19 @@ ROOT = Path(trivium.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # A package imports only from itself and from those before it.
 ORDER = (
-    *("errors", "config", "machine", "tokenizer", "model", "data", "hub", "generation", "tasks", "evaluation"),
+    *(
+        "errors",
+        "folder",
+        "config",
+        "machine",
+        "tokenizer",
+        "model",
+        "data",
+        "hub",
+        "generation",
+        "tasks",
+        "evaluation",
+    ),
     *("training", "pipelines", "story", "demo", "cli", "__main__"),
 )
 NEVER = {"generation": {"training"}, "pipelines": {"training"}, "model": {"tokenizer", "config", "machine"}}
@@ -35,14 +47,14 @@ ONLY_IN = {
 EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "misc", "registry", "util", "utils"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
-    "model": 1560,
-    "tokenizer": 620,
+    "model": 1660,
+    "tokenizer": 1500,
     "data": 1850,
-    "hub": 1540,
+    "hub": 1900,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
-    "single files": 1500,
+    "single files": 1560,
 }
 
 

@@ -77,7 +77,7 @@ class Search:
         return Generation(
             best.ids,
             "eos" if best.ids[-1] == self.eos_id else "length",
-            None if tokenizer is None else tokenizer.decode(best.ids),
+            None if tokenizer is None else tokenizer.decode(best.ids, skip_special=True),
             best.logprobs if self.config.logprobs else None,
             best.score,
         )
