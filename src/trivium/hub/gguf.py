@@ -177,7 +177,7 @@ def _dequantize(library: Any, item: Any) -> Tensor:
     if numbers.dtype not in (np.float32, np.float16):
         numbers = library.quants.dequantize(numbers, item.tensor_type)
     shape = tuple(int(size) for size in reversed(item.shape))  # the file names the fastest axis first
-    return torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32).reshape(shape))
+    return torch.from_numpy(np.array(numbers, dtype=np.float32).reshape(shape))
 
 
 def _settings(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -185,10 +185,12 @@ def _settings(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
     architecture = metadata.get("general.architecture")
     model_type = next((name for name, row in _TYPES.items() if row[0] == architecture), None)
     if model_type is None or "token_embd.weight" not in tensors:
-        known = ", ".join(row[0] for row in _TYPES.values())
-        raise HubError(f"the GGUF file holds a {architecture!r} model; expected one of {known}; use another file")
+        names = ", ".join(row[0] for row in _TYPES.values())
+        raise HubError(f"the GGUF file holds a {architecture!r} model; expected one of {names}; use another file")
     keys = _GPT2_KEYS if model_type == "gpt2" else _KEYS
-    known = {key: metadata[name] for ours, key in keys.items() if (name := f"{architecture}.{ours}") in metadata}
+    known: dict[str, Any] = {
+        key: metadata[name] for ours, key in keys.items() if (name := f"{architecture}.{ours}") in metadata
+    }
     known |= {"model_type": model_type, "vocab_size": len(tensors["token_embd.weight"])}
     known["tie_word_embeddings"] = "output.weight" not in tensors
     for role in ("bos", "eos", "padding"):
@@ -263,7 +265,7 @@ def _turn(settings: Mapping[str, Any], module: str, tensor: Tensor, *, back: boo
     llama.cpp turns neighbouring pairs where Hugging Face turns halves; Qwen's files keep the halves.
     """
     if settings["model_type"] == "gpt2":
-        turned = tensor.dim() == 2 and (module.startswith("attn_") or module.startswith("ffn_"))
+        turned = tensor.dim() == 2 and module.startswith(("attn_", "ffn_"))
         return tensor.T if turned else tensor
     if settings["model_type"] != "llama" or module not in ("attn_q", "attn_k"):
         return tensor

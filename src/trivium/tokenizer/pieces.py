@@ -139,7 +139,7 @@ def _byte_level(table: PieceTable) -> tokenizers.Tokenizer:
     if table.splitter not in SPLITTERS:
         known = ", ".join(SPLITTERS)
         raise HubError(f"the tokenizer splits words by {table.splitter!r}; expected one of {known}; use another file")
-    merges = [tuple(merge.split(" ", 1)) for merge in table.merges]
+    merges = [(first, second) for first, _, second in (merge.partition(" ") for merge in table.merges)]
     vocabulary = {text: index for index, text in enumerate(table.tokens)}
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
     backend.pre_tokenizer = SPLITTERS[table.splitter]()
