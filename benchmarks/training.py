@@ -163,7 +163,8 @@ def serve(kind: str, dropout: float, dtype: str, compiled: bool) -> None:
             model.zero_grad(set_to_none=True)
             taken += 1
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": time.perf_counter() - started, "loss": float(loss), "peak_mb": peak}), flush=True)
+        seconds = time.perf_counter() - started
+        print(json.dumps({"seconds": seconds, "loss": float(loss.detach()), "peak_mb": peak}), flush=True)
 
 
 class Contender:

@@ -68,13 +68,16 @@ def run_demo(
     report: dict[str, Any] = {"machine": {"class": machine.machine_class, "cores": machine.cores}}
     result = _tell_writer(recipes["decoder"], materials["decoder"], prompt, say, restart)
     report["decoder"] = summarize_result(result)
-    result = _tell_reader(recipes["encoder"], materials["encoder"], say, restart, report)
+    masked = _tell_reader(recipes["encoder"], materials["encoder"], say, restart, report)
     _tell_rewriter(recipes["encoder_decoder"], materials["encoder_decoder"], say, restart, report)
     report["seconds"] = round(time.perf_counter() - started, 1)
     path = out / "demo.json"
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    folders = {family: shlex.quote(report[family]["folder"]) for family in SHARES}
-    say("end", report=out / "rewriter" / "report.html", json=path, prompt=prompt, **folders)
+    next_words = {family: report[family]["folder"] for family in SHARES}
+    next_words |= {"prompt": prompt, "recipe": str(out / "writer" / "config.yaml")}
+    next_words["masked"] = "Return a [MASK] of strings." if text is None else masked
+    quoted = {name: shlex.quote(word) for name, word in next_words.items()}
+    say("end", report=out / "rewriter" / "report.html", json=path, **quoted)
     return report
 
 
@@ -131,9 +134,8 @@ def _tell_writer(recipe: Recipe, materials: Materials, prompt: str, say: Say, re
     return result
 
 
-def _tell_reader(
-    recipe: Recipe, materials: Materials, say: Say, restart: bool, report: dict[str, Any]
-) -> PretrainResult:
+def _tell_reader(recipe: Recipe, materials: Materials, say: Say, restart: bool, report: dict[str, Any]) -> str:
+    """The reader's chapter; returns a sentence with a gap to try."""
     say("reader", minutes=recipe.budget.minutes)
     result = pretrain(recipe, restart=restart)
     commonest = int(Shards(_data_folder(recipe), verify=False).count_tokens(materials.tokenizer.vocab_size).argmax())
@@ -149,9 +151,10 @@ def _tell_reader(
     }
     say("reader_result", accuracy=result.accuracy, baseline=baseline, loss=result.loss_after)
     model, tokenizer = load(result.folder)
-    for text, truth, guesses in _surest_masks(model, tokenizer, _held_out_texts(recipe)):
+    shown = _surest_masks(model, tokenizer, _held_out_texts(recipe))
+    for text, truth, guesses in shown:
         say("mask", text=text, truth=truth, guesses="  ".join(f"{guess!r} {share:.0%}" for guess, share in guesses))
-    return result
+    return shown[0][0] if shown else tokenizer.special_tokens["mask_token"]
 
 
 def _tell_rewriter(recipe: Recipe, materials: Materials, say: Say, restart: bool, report: dict[str, Any]) -> None:
@@ -188,12 +191,12 @@ def _surest_masks(
     generator = np.random.default_rng(0)
     for text in texts:
         sentence = " ".join(text.split("\n\n")[0].split())[:200]
-        ids = tokenizer.encode(sentence)
-        words = [place for place in range(2, len(ids)) if len(tokenizer.token_text(ids[place]).strip()) > 2]
-        if not words or len(ids) > 60:
+        ids = tokenizer.encode(sentence)[:60]
+        words = [place for place in range(2, len(ids)) if _is_word(tokenizer.token_text(ids[place]))]
+        if not words:
             continue
         place = int(generator.choice(words))
-        before, after = tokenizer.decode(ids[:place]), tokenizer.decode(ids[place + 1 :])
+        before, after = (tokenizer.decode(part).strip("\ufffd") for part in (ids[:place], ids[place + 1 :]))
         gap = fill_mask(model, tokenizer, f"{before}{mask}{after}", top_k=3)[0]
         guesses = [(fill.token_text, fill.probability) for fill in gap]
         found.append((f"{before}{mask}{after}", tokenizer.token_text(ids[place]), guesses))
@@ -204,7 +207,7 @@ def _surest_masks(
 def _surest_gaps(
     model: Transformer, tokenizer: Tokenizer, batches: list[Any], materials: Materials
 ) -> list[tuple[str, str, str]]:
-    """Held-out gaps of at least three letters, those the model is surest of first: (text with gap, truth, answer)."""
+    """Held-out gaps worth showing, those the model is surest of first: (text with gap, truth, answer)."""
     allowed = torch.zeros(model.config.vocab_size, dtype=torch.bool)
     allowed[: len(materials.valid.vocabulary.ordinary)] = torch.from_numpy(materials.valid.vocabulary.ordinary)
     found = []
@@ -214,14 +217,20 @@ def _surest_gaps(
         for gap in read_gaps(batch, materials.valid.vocabulary):
             columns = slice(gap.column, gap.column + len(gap.span))
             truth = tokenizer.decode(gap.span)
-            if len(truth.strip()) < 3:
+            if not _is_word(truth):
                 continue
             sureness = float(best.values[gap.row, columns].mean())
             before = tokenizer.decode(gap.document[max(0, gap.start - 24) : gap.start])
             after = tokenizer.decode(gap.document[gap.stop : gap.stop + 16])
             answer = tokenizer.decode(best.indices[gap.row, columns].tolist())
-            found.append((sureness, " ".join(f"{before} ___ {after}".split()), truth.strip(), answer.strip()))
+            around = " ".join(f"{before} ___ {after}".split()).strip("\ufffd")  # cut within a character
+            found.append((sureness, around, truth.strip(), answer.strip()))
     return [(text, truth, answer) for _, text, truth, answer in sorted(found, reverse=True)[:SHOWN]]
+
+
+def _is_word(text: str) -> bool:
+    """Whether a gap is worth showing: three letters or more, or any Chinese character, and no part of one."""
+    return "\ufffd" not in text and (len(text.strip()) > 2 or any("\u4e00" <= each <= "\u9fff" for each in text))
 
 
 def _choose_language() -> Say:

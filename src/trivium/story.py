@@ -70,13 +70,13 @@ STORY = {
     "end": (
         "\nThree ordinary Hugging Face folders:\n  {decoder}\n  {encoder}\n  {encoder_decoder}\n"
         "Open the report in a browser: {report}\nFigures for machines: {json}\n\nNext:\n"
-        '  trivium generate {decoder} "{prompt}"\n'
-        '  trivium generate {encoder} "Return a [MASK] of strings."\n'
-        "  trivium pretrain recipes/decoder.yaml --minutes 30",
+        "  trivium generate {decoder} {prompt}\n"
+        "  trivium generate {encoder} {masked}\n"
+        "  trivium pretrain {recipe} run=runs/longer --minutes 30",
         "\n三个普通的 Hugging Face 模型目录:\n  {decoder}\n  {encoder}\n  {encoder_decoder}\n"
         "用浏览器打开报告:{report}\n供程序读取的数字:{json}\n\n接下来可以输入:\n"
-        '  trivium generate {decoder} "{prompt}"\n'
-        '  trivium generate {encoder} "Return a [MASK] of strings."\n'
-        "  trivium pretrain recipes/decoder.yaml --minutes 30",
+        "  trivium generate {decoder} {prompt}\n"
+        "  trivium generate {encoder} {masked}\n"
+        "  trivium pretrain {recipe} run=runs/longer --minutes 30",
     ),
 }

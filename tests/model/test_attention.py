@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from trivium.model import blockwise
 from trivium.model.attention import attend, attend_dense
 from trivium.model.mask import Mask, Side, cross_mask, self_mask
 
@@ -83,3 +84,60 @@ def test_a_learned_bias_has_gradients() -> None:
     attend(q, q, q, mask, scale=1.0, bias=mask.hide(bias)).sum().backward()
     assert bias.grad is not None and bias.grad.abs().sum() > 0
     assert torch.equal(bias.grad, bias.grad.tril())
+
+
+@pytest.mark.parametrize("block", [3, 64])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("name", MASKS)
+def test_dropout_by_blocks_equals_the_formula(
+    name: str, with_bias: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blockwise, "BLOCK", block)
+    mask, generator = MASKS[name], torch.Generator().manual_seed(0)
+    tensors = [torch.randn(2, 3, 8, 4, generator=generator, dtype=torch.float64) for _ in range(3)]
+    tensors += [torch.randn(1, 3, 8, 8, generator=generator, dtype=torch.float64)] if with_bias else []
+    upward = torch.randn(2, 3, 8, 4, generator=generator, dtype=torch.float64)
+    upward *= (mask.query_segments != 0)[:, None, :, None]  # what comes of padding is read by nobody
+    plain, ours = ([tensor.clone().requires_grad_() for tensor in tensors] for _ in range(2))
+
+    def by_formula(q, k, v, bias=None) -> torch.Tensor:
+        pieces = []
+        for start in range(0, 8, block):
+            rows = slice(start, min(start + block, 8))
+            # A causal block draws for the keys up to its own last one.
+            keys = slice(0, rows.stop if mask.kind == "causal" and bias is None else 8)
+            extra = None if bias is None else bias[:, :, rows, keys]
+            seen = mask.visible.expand(2, 1, 8, 8)[:, :, rows, keys]
+            pieces.append(
+                attend_dense(
+                    q[:, :, rows], k[:, :, keys], v[:, :, keys], scale=0.5, visible=seen, bias=extra, dropout=0.3
+                )
+            )
+        return torch.cat(pieces, dim=2)
+
+    torch.manual_seed(1)
+    expected = by_formula(*plain)
+    expected.backward(upward)
+    torch.manual_seed(1)
+    bias = mask.hide(ours[3]) if with_bias else None
+    found = attend(*ours[:3], mask, scale=0.5, bias=bias, dropout=0.3)
+    found.backward(upward)
+    real = (mask.query_segments != 0)[:, None, :, None]
+    assert torch.allclose(found * real, expected * real, atol=1e-12)
+    for one, other in zip(plain, ours, strict=True):
+        assert one.grad is not None
+        assert torch.allclose(one.grad, other.grad, atol=1e-12)
+        assert one.grad.abs().sum() > 0
+
+
+def test_dropout_by_blocks_in_half_precision_stays_near() -> None:
+    """In bfloat16 too, weights are made in float32: only the products round."""
+    generator = torch.Generator().manual_seed(0)
+    exact = [torch.randn(2, 3, 8, 4, generator=generator).requires_grad_() for _ in range(3)]
+    rough = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+    for tensors in (exact, rough):
+        torch.manual_seed(1)
+        attend(*tensors, MASKS["causal"], scale=0.5, dropout=0.3).float().sum().backward()
+    for one, other in zip(exact, rough, strict=True):
+        assert other.grad is not None and other.grad.dtype == torch.bfloat16
+        assert torch.allclose(one.grad, other.grad.float(), atol=0.1)

@@ -218,5 +218,5 @@ def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
     schedule = ScheduleConfig(name="linear", warmup=0.0)
     state, materials = make_run(tmp_path / "run", budget=BudgetConfig(steps=4), schedule=schedule)
     log = go(state, materials)
-    assert [line["rate"] for line in log if "rate" in line] == [1.0, 0.75, 0.5, 0.25]
+    assert [line["rate"] for line in log if "rate" in line] == [5e-3 * share for share in (1.0, 0.75, 0.5, 0.25)]
     assert {group["lr"] for group in state.optimizers[0].param_groups} == {0.25 * 5e-3}

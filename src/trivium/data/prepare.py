@@ -29,7 +29,7 @@ Source = str | Path | Sequence[str | Path]  # "python" is the documentation of t
 PART = re.compile(r"(train|valid|validation|dev|test)(-\d+-of-\d+)?\.", re.IGNORECASE)
 Say = Callable[[str], None]
 BATCH_DOCUMENTS = 256
-SAMPLE_BYTES = 32_000_000  # for the tokenizer; they decide how much memory a large input takes
+SAMPLE_BYTES = 16_000_000  # for the tokenizer; they decide how much memory a large input takes
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trivium.model.blockwise import Rule, attend_blockwise
 from trivium.model.cache import Cache
 from trivium.model.config import ModelConfig
 from trivium.model.layer import RMSNorm, drop
@@ -54,7 +55,7 @@ def attend(
     bias: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """`attend_dense` in its fastest equal form for this mask: fused where PyTorch has a kernel, dense where not.
+    """`attend_dense` in its fastest equal form for this mask: fused where PyTorch has a kernel.
 
     A learned `bias` has gradients and dropout acts on the weights themselves: no fused CPU kernel knows either. The
     bias holds the mask already (`Mask.hide`), so that a stack makes both once.
@@ -67,9 +68,14 @@ def attend(
         return attend(grouped_BGTK, k_BGSK, v_BGSK, mask, scale=scale).reshape(q_BHTK.shape)
     if groups > 1:
         k_BGSK, v_BGSK = k_BGSK.repeat_interleave(groups, 1), v_BGSK.repeat_interleave(groups, 1)
-    if bias is not None or dropout:
-        visible = None if mask.kind == "everything" or bias is not None else mask.visible
-        return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, visible=visible, bias=bias, dropout=dropout)
+    if dropout:
+        causal = mask.kind == "causal" and bias is None
+        seen = None if bias is not None or mask.kind != "general" else mask.visible
+        hidden = None if seen is None else ~(seen | ~seen.any(-1, keepdim=True))
+        rule = Rule(scale, dropout, causal)
+        return attend_blockwise(q_BHTK, k_BGSK, v_BGSK, rule, bias=bias, hidden=hidden)
+    if bias is not None:
+        return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, bias=bias)
     if mask.kind == "general":
         # Padding rows see nothing; the kernels answer NaN there on some builds, so they see everything instead:
         # nobody reads a padding row, and it must only stay finite.

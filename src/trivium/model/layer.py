@@ -30,10 +30,16 @@ def drop(x: Tensor, probability: float) -> Tensor:
     """
     if probability == 0.0:
         return x
+    keep, factor = draw_keep(x, probability)
+    return x * (keep.to(x.dtype) * factor)
+
+
+def draw_keep(like: Tensor, probability: float) -> tuple[Tensor, float]:
+    """What dropout keeps, a boolean of the same shape, and the factor for the rest."""
     threshold = round(probability * 65536)
-    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= threshold - 32768
-    return x * (keep.to(x.dtype) * (65536 / (65536 - threshold)))
+    draws = torch.empty((like.numel() + 3) // 4, dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    keep = draws.view(torch.int16)[: like.numel()].view(like.shape) >= threshold - 32768
+    return keep, 65536 / (65536 - threshold)
 
 
 class RMSNorm(nn.Module):

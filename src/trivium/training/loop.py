@@ -100,7 +100,7 @@ def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate
                 "step": counters.step,
                 "loss": loss if finite else None,
                 "gradient_norm": norm if finite else None,
-                "rate": factor,
+                "rate": recipe.optimizer.rate * factor,
                 "seconds": seconds,
             }
             monitor.record(entry if finite else {**entry, "skipped": True})

@@ -203,9 +203,10 @@ def _finish(state: TrainState, materials: Materials) -> PretrainResult:
     )
     text = (
         f"Pretrained from nothing on {counters.tokens:,} tokens of `{recipe.data.source}` in "
-        f"{counters.elapsed_seconds:,.0f} s; held-out loss {after['loss']:.3f} nats per target, "
-        f"{after['bits_per_byte']:.3f} bits per byte."
+        f"{counters.elapsed_seconds:,.0f} s; held-out loss {after['loss']:.3f} nats per target token"
     )
+    # Of masks and gaps, bits per byte count the hidden tokens alone: beside a decoder's they would mislead.
+    text += f", {after['bits_per_byte']:.3f} bits per byte." if recipe.family == "decoder" else "."
     unfinished = unfinished_name(run / "final")
     save_model(state.model, unfinished, tokenizer=materials.tokenizer, card={"title": run.name, "text": text})
     put_folder(storage, unfinished, run / "final")

@@ -46,11 +46,13 @@ def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: di
         ),
         draw_lines(
             {"bits per byte, held out": [(entry["step"], entry["valid"]["bits_per_byte"]) for entry in valid]},
-            "bits per byte of held-out text, by step",
+            "bits per byte of held-out text, by step"
+            if recipe["objective"]["name"] in ("causal", "prefix")
+            else "bits per byte of the hidden tokens only, which other tokens surround: not a decoder's bits per byte",
         ),
         "<h2>Speed and rate</h2>",
         draw_lines({"tokens per second": speeds}, "tokens per second, by step"),
-        draw_lines({"rate": [(e["step"], e["rate"]) for e in steps]}, "learning rate, as a share of its peak"),
+        draw_lines({"rate": [(e["step"], e["rate"]) for e in steps]}, "learning rate, by step"),
         "<h2>Samples</h2>",
         *(_samples(entry) for entry in valid if entry.get("samples")),
         "<h2>Data</h2>",
