@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,3 +191,31 @@ def test_a_folder_and_its_file_agree(words: Tokenizer, tmp_path: Path) -> None:
     again, _ = load(import_gguf(path, tmp_path / "again"))
     for (name, one), (_, other) in zip(model.named_parameters(), again.named_parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+LLAMA_CPP = """
+import json, sys, xllamacpp
+for path in sys.argv[1:]:
+    params = xllamacpp.CommonParams()
+    params.model.path, params.n_ctx, params.n_parallel, params.cpuparams.n_threads = path, 128, 1, 1
+    server = xllamacpp.Server(params)
+    asked = {"prompt": "Return the mean of", "n_predict": 12, "temperature": 0.0}
+    print("ANSWER " + json.dumps(server.handle_completions(asked)["choices"][0]["text"]), flush=True)
+"""
+
+
+def test_llama_cpp_writes_the_same(words: Tokenizer, tmp_path: Path) -> None:
+    """llama.cpp itself, as PyPI's xllamacpp brings it: pip install --no-deps xllamacpp."""
+    pytest.importorskip("xllamacpp", reason="llama.cpp is absent: pip install --no-deps xllamacpp")
+    from trivium.generation import SamplingConfig, generate
+
+    expected, paths = [], []
+    for name in SHAPES:
+        model = resized(name, words)
+        paths.append(str(export_gguf(model, words, tmp_path / f"{name}.gguf", storage="float32")))
+        prompt = words.encode("Return the mean of")
+        expected.append(generate(model, [prompt], SamplingConfig(max_new_tokens=12), tokenizer=words)[0].text)
+    command = [sys.executable, "-c", LLAMA_CPP, *paths]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    answers = [json.loads(line.removeprefix("ANSWER ")) for line in printed.splitlines() if line.startswith("ANSWER ")]
+    assert answers == expected

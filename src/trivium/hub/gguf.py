@@ -131,6 +131,10 @@ def export_gguf(
     if settings["model_type"] not in _TYPES:
         found = f"a {settings['model_type']} model has no place in a GGUF file"
         raise HubError(f"{found}; expected one of {', '.join(_TYPES)}; keep it as a Hugging Face folder")
+    wide = model.config.num_heads * model.config.head_size
+    if settings["model_type"] == "qwen2" and wide != model.config.hidden_size:
+        found = f"{model.config.num_heads} heads of {model.config.head_size}"
+        raise HubError(f"{found}; llama.cpp's Qwen2 expects heads as wide together as the model; keep the folder")
     pieces = to_pieces(tokenizer, vocab_size=model.config.vocab_size)
     again = from_pieces(pieces)
     for text in _SAMPLES:
