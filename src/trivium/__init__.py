@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trivium.errors import TriviumError as TriviumError
     from trivium.evaluation.run import evaluate_file as evaluate_file
     from trivium.generation.fill import fill_mask as fill_mask
-    from trivium.generation.sample import SamplingConfig as SamplingConfig
+    from trivium.generation.settings import SamplingConfig as SamplingConfig
     from trivium.generation.text import generate_text as generate_text
     from trivium.generation.text import stream_text as stream_text
     from trivium.generation.write import generate as generate
@@ -47,7 +47,7 @@ _HOMES = {
     "ModelConfig": "model.config",
     "Recipe": "training.recipe",
     "RequestError": "errors",
-    "SamplingConfig": "generation.sample",
+    "SamplingConfig": "generation.settings",
     "Tokenizer": "tokenizer.tokenizer",
     "Transformer": "model.transformer",
     "TriviumError": "errors",

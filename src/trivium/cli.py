@@ -198,7 +198,7 @@ def generate_command(
 ) -> None:
     """Write with a decoder, rewrite with an encoder-decoder, or fill an encoder's masks."""
     from trivium.generation.fill import fill_mask
-    from trivium.generation.sample import SamplingConfig
+    from trivium.generation.settings import SamplingConfig
     from trivium.generation.text import generate_text, stream_text
     from trivium.hub.auto import load
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from trivium.errors import ConfigError
 from trivium.generation.fill import fill_mask
-from trivium.generation.sample import SamplingConfig
+from trivium.generation.settings import SamplingConfig
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load
 from trivium.model import Transformer

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from trivium.errors import ConfigError
 from trivium.generation.row import start_rows
-from trivium.generation.sample import SamplingConfig
+from trivium.generation.settings import SamplingConfig
 from trivium.generation.stream import TextStream
 from trivium.generation.write import generate, write_rows
 from trivium.model import Transformer
@@ -19,7 +19,7 @@ def generate_text(
 ) -> list[str]:
     """What the model writes after (or, encoder–decoder, in answer to) each text; the prompts are not repeated.
 
-    Raises what `generate` raises.
+    `num_return_sequences` answers to one text stand next to each other. Raises what `generate` raises.
     """
     prompts = tokenizer.encode_batch(texts, add_special=True)
     return [found.text or "" for found in generate(model, prompts, config, tokenizer=tokenizer)]
@@ -30,13 +30,18 @@ def stream_text(
 ) -> Iterator[str]:
     """The same for one text, in pieces as they become certain; joined they equal `generate_text`'s answer.
 
-    Raises what `generate` raises, and `ConfigError` for beams, whose text is known only at the end.
+    Raises what `generate` raises, and `ConfigError` for beams, whose text is known only at the end, or several answers.
     """
     config = config or SamplingConfig()
     if config.num_beams > 1:
         raise ConfigError(
             f"a stream with num_beams={config.num_beams}; expected one beam, since the best of several is known only "
             "at the end; set num_beams=1 or use generate_text"
+        )
+    if config.num_return_sequences > 1:
+        raise ConfigError(
+            f"a stream with num_return_sequences={config.num_return_sequences}; expected one text to follow; "
+            "set it to 1 or use generate_text"
         )
     prompts = tokenizer.encode_batch([text], add_special=True)
     (row,) = rows = start_rows(model.config, prompts, config, tokenizer=tokenizer)
