@@ -42,6 +42,7 @@ BUDGETS = {
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
+    "pipelines": 1300,
     "single files": 1500,
 }
 

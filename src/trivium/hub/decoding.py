@@ -71,12 +71,22 @@ def read_generation(folder: Path) -> dict[str, Any]:
 
 def read_task(folder: Path, task: str) -> dict[str, Any]:
     """What config.json's `task_specific_params` says of a task: settings as above, and `prefix` if there is one."""
-    tasks = read_json(inside(folder, "config.json")).get("task_specific_params") or {}
-    given = tasks.get(task, {}) if isinstance(tasks, dict) else None
-    if not isinstance(given, dict) or not isinstance(given.get("prefix", ""), str):
-        raise HubError("config.json has task_specific_params of no known form; expected one object a task; correct it")
+    given = _tasks(folder).get(task, {})
     found = _checked(given, "config.json")
     return {**found, "prefix": given["prefix"]} if given.get("prefix") else found
+
+
+def read_task_names(folder: Path) -> list[str]:
+    """The tasks that config.json's `task_specific_params` names."""
+    return list(_tasks(folder))
+
+
+def _tasks(folder: Path) -> dict[str, dict[str, Any]]:
+    tasks = read_json(inside(folder, "config.json")).get("task_specific_params") or {}
+    values = tasks.values() if isinstance(tasks, dict) else [None]
+    if not all(isinstance(given, dict) and isinstance(given.get("prefix", ""), str) for given in values):
+        raise HubError("config.json has task_specific_params of no known form; expected one object a task; correct it")
+    return dict(tasks)
 
 
 def _checked(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
