@@ -12,6 +12,8 @@ import transformers
 from torch import Tensor, nn
 
 from trivium.hub.auto import assemble
+from trivium.hub.table import TABLE
+from trivium.model.config import Head, ModelConfig
 from trivium.model.mask import Side
 from trivium.model.transformer import Transformer
 
@@ -27,6 +29,16 @@ _MODERN = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
     "rms_norm_eps": 1e-5,
+}
+_BERT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 64,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
 }
 _T5 = {
     "vocab_size": VOCABULARY,
@@ -73,13 +85,17 @@ PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
         {**_SMALL, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
         | {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     ),
-    "bert": (
-        "bert",
-        {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-        | {"intermediate_size": 40, "max_position_embeddings": 64}
-        | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "bert": ("bert", _BERT),
+    # One token type, and positions that begin after the id of padding; the tests' padding is 0 everywhere.
+    "roberta": ("roberta", {**_BERT, "type_vocab_size": 1, "pad_token_id": 0}),
+    "xlm-roberta": ("xlm-roberta", {**_BERT, "type_vocab_size": 1, "pad_token_id": 0}),
+    "distilbert": (
+        "distilbert",
+        {"vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 40}
+        | {"max_position_embeddings": 64, "dropout": 0.0, "attention_dropout": 0.0},
     ),
     "t5": ("t5", _T5),
+    "mt5": ("mt5", {**_T5, "tie_word_embeddings": False}),
     "t5-v1.1": ("t5", {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "llama": ("llama", _MODERN),
     "llama-linear": (
@@ -89,6 +105,18 @@ PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-llama3": ("llama", {**_MODERN, "rope_parameters": _LLAMA3, "tie_word_embeddings": True}),
     "llama-yarn": ("llama", {**_MODERN, "rope_parameters": _YARN}),
     "llama-bias": ("llama", {**_MODERN, "attention_bias": True, "mlp_bias": True}),
+    "mistral": ("mistral", {**_MODERN, "sliding_window": 5}),
+    "mistral-full": (
+        "mistral",
+        {**_MODERN, "sliding_window": None, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 12},
+    ),
+    "qwen2": ("qwen2", _MODERN),
+    "qwen2-wide": ("qwen2", {**_MODERN, "head_dim": 12}),
+    "qwen2-tied-window": (
+        "qwen2",
+        {**_MODERN, "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 5}
+        | {"max_window_layers": 0},
+    ),
     "qwen3": ("qwen3", {**_MODERN, "head_dim": 12}),
     "qwen3-tied": ("qwen3", {**_MODERN, "head_dim": 12, "tie_word_embeddings": True}),
     "qwen3-window": (
@@ -96,16 +124,22 @@ PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
         {**_MODERN, "head_dim": 12, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 0},
     ),
     "marian": ("marian", {**_MARIAN, "scale_embedding": True, "activation_function": "swish"}),
+    "bart": ("bart", {**_MARIAN, "activation_function": "gelu"}),
+    "bart-scaled": ("bart", {**_MARIAN, "activation_function": "relu", "scale_embedding": True}),
     "marian-2017": ("marian", {**_MARIAN, "scale_embedding": True, "activation_function": "relu"}),
 }
 
-_CLASSES = {
-    "gpt2": transformers.GPT2LMHeadModel,
-    "bert": transformers.BertForMaskedLM,
-    "t5": transformers.T5ForConditionalGeneration,
-    "llama": transformers.LlamaForCausalLM,
-    "qwen3": transformers.Qwen3ForCausalLM,
-    "marian": transformers.MarianMTModel,
+# What opens each head, and the loss that comes with it, in the order of `Head`.
+OPENERS = {
+    "sequence": transformers.AutoModelForSequenceClassification,
+    "token": transformers.AutoModelForTokenClassification,
+    "span": transformers.AutoModelForQuestionAnswering,
+    "none": transformers.AutoModel,
+}
+LANGUAGE_OPENERS = {
+    "decoder": transformers.AutoModelForCausalLM,
+    "encoder": transformers.AutoModelForMaskedLM,
+    "encoder_decoder": transformers.AutoModelForSeq2SeqLM,
 }
 
 
@@ -119,12 +153,26 @@ class Pair:
     settings: dict[str, Any]
 
 
-def build_pair(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, sharp: float = 1.0) -> Pair:
+def opener_of(config: ModelConfig) -> Any:
+    """transformers' Auto class for a model of ours."""
+    return OPENERS.get(config.head, LANGUAGE_OPENERS[config.family])
+
+
+def build_pair(
+    name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, sharp: float = 1.0, head: Head = "language"
+) -> Pair:
     """Both models of one of `PAIRS`, in evaluation mode; `sharp` > 1 scales matrices for less even predictions."""
     model_type, options = PAIRS[name]
-    theirs = _CLASSES[model_type](transformers.AutoConfig.for_model(model_type, **options))
+    family = TABLE[model_type].fixed["family"]
+    labels = {"num_labels": 3} if head in ("sequence", "token") else {}
+    settings = transformers.AutoConfig.for_model(model_type, **options, **labels)
+    theirs = OPENERS.get(head, LANGUAGE_OPENERS[family]).from_config(settings)
+    theirs.config.architectures = [type(theirs).__name__]
     randomise(theirs, seed=seed, sharp=sharp)
-    if name == "marian":
+    for module in theirs.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # heads have one of their own
+    if name in ("marian", "bart"):
         theirs.final_logits_bias.normal_(generator=torch.Generator().manual_seed(seed))
     theirs = theirs.to(dtype).eval()
     if dtype == torch.float64:
@@ -153,7 +201,7 @@ def exact(model: nn.Module) -> None:
     """Compute in float64 what transformers rounds to float32 in any model: norms and positions."""
     for module in model.modules():
         kind = type(module).__name__
-        if kind.endswith("RMSNorm") or kind == "T5LayerNorm":
+        if kind.endswith(("RMSNorm", "T5LayerNorm")):
             module.forward = types.MethodType(_norm, module)
         elif kind.endswith("RotaryEmbedding"):
             module.forward = types.MethodType(_rotary, module)

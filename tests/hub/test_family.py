@@ -13,23 +13,41 @@ from trivium.model.config import ModelConfig, RopeScaling
 
 SMALL: dict[str, Any] = {"vocab_size": 61, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "ffn_size": 40}
 LAYER: dict[str, Any] = {"norm": "layer", "gated_ffn": False, "qkv_bias": True, "bias": True}
+READER: dict[str, Any] = {
+    "family": "encoder",
+    "position": "learned",
+    "max_positions": 64,
+    "norm_placement": "post",
+    "embedding_norm": True,
+    "activation": "gelu",
+    "head_transform": True,
+    "head_bias": True,
+    **SMALL,
+    **LAYER,
+}
 CONFIGS = {
     "gpt2": ModelConfig(
         family="decoder", position="learned", max_positions=64, activation="gelu_tanh", **SMALL, **LAYER
     ),
-    "bert": ModelConfig(
-        family="encoder",
+    "bert": ModelConfig(token_types=2, **READER),
+    "roberta": ModelConfig(token_types=1, bos_id=5, **READER),
+    "distilbert": ModelConfig(norm_epsilon=1e-12, **READER),
+    "bart": ModelConfig(
+        family="encoder_decoder",
         position="learned",
-        max_positions=64,
+        num_encoder_layers=2,
         norm_placement="post",
+        norm_epsilon=1e-5,
         embedding_norm=True,
-        token_types=2,
         activation="gelu",
-        head_transform=True,
-        head_bias=True,
+        max_positions=64,
+        eos_id=2,
+        decoder_start_id=2,
         **SMALL,
         **LAYER,
     ),
+    "mistral": ModelConfig(family="decoder", num_kv_heads=2, window=9, max_positions=64, eos_id=2, **SMALL),
+    "qwen2": ModelConfig(family="decoder", num_kv_heads=2, qkv_bias=True, max_positions=64, eos_id=2, **SMALL),
     "t5": ModelConfig(
         family="encoder_decoder",
         position="relative",
@@ -88,8 +106,11 @@ def test_every_row_has_a_parity_pair() -> None:
 def test_every_field_is_either_kept_or_refused(model_type: str) -> None:
     """Change each field in turn: reading back gives it again, or saving says its name."""
     others: dict[str, Any] = {
-        "family": "decoder" if model_type == "bert" else "encoder",
+        "family": "decoder" if CONFIGS[model_type].family == "encoder" else "encoder",
         "position": "sinusoidal" if model_type != "marian" else "rope",
+        "head": "none",
+        "labels": ("a", "b"),
+        "problem": "multi",
         "norm": "rms" if CONFIGS[model_type].norm == "layer" else "layer",
         "norm_placement": "pre" if CONFIGS[model_type].norm_placement == "post" else "post",
         "activation": "silu" if CONFIGS[model_type].activation != "silu" else "relu",
@@ -114,6 +135,7 @@ def test_every_field_is_either_kept_or_refused(model_type: str) -> None:
             continue
         back = read_config(written)
         untold = {"max_positions", "rope_theta", "rope_scaling", "relative_buckets", "relative_max_distance"}
+        untold |= {"labels", "problem"}  # without a head they mean nothing
         if item.name not in untold | set(TABLE[written["model_type"]].loose):
             assert getattr(back, item.name) == other, item.name
 
@@ -127,12 +149,13 @@ def test_what_cannot_be_written_is_named() -> None:
 def test_what_readers_need_is_asked_for() -> None:
     with pytest.raises(HubError, match="decoder_start_id=None"):
         write_config(replace(CONFIGS["t5"], decoder_start_id=None))
-    with pytest.raises(HubError, match="qkv_bias=True"):
-        write_config(replace(CONFIGS["llama"], qkv_bias=True))
+    with pytest.raises(HubError, match="qk_norm=True"):
+        write_config(replace(CONFIGS["qwen3"], qkv_bias=True))
     with pytest.raises(HubError, match="tie_embeddings=False"):
         write_config(replace(CONFIGS["bert"], tie_embeddings=False))
-    with pytest.raises(HubError, match="cannot have hidden_size=32 that num_heads=3 does not divide"):
-        write_config(replace(CONFIGS["llama"], num_heads=3, num_kv_heads=3))
+    assert write_config(replace(CONFIGS["llama"], num_heads=3, num_kv_heads=3))["model_type"] == "mistral"
+    with pytest.raises(HubError, match="nearest, qwen2, cannot have bias=True"):
+        write_config(replace(CONFIGS["llama"], num_heads=3, num_kv_heads=3, bias=True, qkv_bias=True))
 
 
 def test_rope_of_version_4_and_5() -> None:
@@ -182,7 +205,23 @@ FOREIGN = [
     ("marian", {"decoder_vocab_size": 62}, "decoder_vocab_size=62"),
     ("marian", {"share_encoder_decoder_embeddings": False}, "share_encoder_decoder_embeddings"),
     ("marian", {"normalize_before": True}, "normalize_before"),
-    ("marian", {"model_type": "mamba"}, "model_type 'mamba'; expected one of gpt2, bert"),
+    ("roberta", {"is_decoder": True}, "is_decoder=True"),
+    ("mistral", {"layer_types": ["sliding_attention"]}, "layer_types"),
+    ("bart", {"decoder_attention_heads": 2}, "decoder_attention_heads=2 but num_heads is 4"),
+    ("bart", {"architectures": ["BartForSequenceClassification"]}, "BartForSequenceClassification; trivium reads"),
+    ("bert", {"architectures": ["BertForMultipleChoice"]}, "'BertForMultipleChoice'; expected a class"),
+    ("bert", {"architectures": ["BertForTokenClassification"], "id2label": {"1": "a"}}, "id2label"),
+    ("bert", {"architectures": ["BertForTokenClassification"], "id2label": ["a"]}, "id2label"),
+    (
+        "bert",
+        {"architectures": ["BertForSequenceClassification"], "problem_type": "ranking"},
+        "problem_type='ranking'; expected one of single_label",
+    ),
+    ("bert", {"model_type": "albert"}, "leaves out: all its layers share one set of weights"),
+    ("bert", {"model_type": "modernbert"}, "leaves out"),
+    ("llama", {"model_type": "gemma3_text"}, "leaves out"),
+    ("bart", {"model_type": "pegasus"}, "leaves out"),
+    ("marian", {"model_type": "mamba"}, "model_type 'mamba'; expected one of gpt2, roberta"),
     ("marian", {"model_type": ["t5"]}, "model_type"),
 ]
 

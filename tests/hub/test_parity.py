@@ -9,8 +9,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from tests.reference import PAIRS, Pair, build_pair, exact, our_logits, sides, their_logits
-from trivium.errors import HubError
+from tests.reference import PAIRS, Pair, build_pair, exact, opener_of, our_logits, sides, their_logits
+from trivium.errors import ConfigError
 from trivium.hub.auto import assemble, load_model, save_model
 from trivium.hub.family import row_of
 from trivium.hub.names import canonical, to_ours
@@ -18,11 +18,6 @@ from trivium.model.mask import Side
 from trivium.model.transformer import Transformer
 
 NAMES = sorted(PAIRS)
-OPENERS = {
-    "decoder": transformers.AutoModelForCausalLM,
-    "encoder": transformers.AutoModelForMaskedLM,
-    "encoder_decoder": transformers.AutoModelForSeq2SeqLM,
-}
 
 
 @pytest.fixture
@@ -42,8 +37,7 @@ def gap(one: Tensor, other: Tensor, inputs: Side) -> float:
 
 def reopened(folder: Path, model: Transformer, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     """transformers' reading of a folder, without a single missing, unexpected or mismatched key."""
-    opener = OPENERS[model.config.family]
-    theirs, info = opener.from_pretrained(folder, output_loading_info=True, dtype=dtype)
+    theirs, info = opener_of(model.config).from_pretrained(folder, output_loading_info=True, dtype=dtype)
     assert not any(info.values()), info
     return theirs.eval()
 
@@ -85,9 +79,9 @@ def make_targets(inputs: Side, seed: int) -> Tensor:
 
 
 def trained_by_transformers(pair: Pair) -> list[Tensor]:
-    """The tensors to compare in training: Marian's bias is a buffer there and a parameter here."""
+    """The tensors to compare in training: the bias of Marian and BART is a buffer there and a parameter here."""
     found = [parameter for parameter in pair.theirs.parameters() if parameter.requires_grad]
-    if pair.ours.head.bias is not None and pair.settings["model_type"] == "marian":
+    if pair.ours.head.bias is not None and pair.settings["model_type"] in ("marian", "bart"):
         found.append(pair.theirs.final_logits_bias.requires_grad_())
     return found
 
@@ -182,11 +176,16 @@ def test_folders_of_headless_classes_open_with_the_same_hidden_states(name: str,
     assert base.config.head_transform is False
 
 
-def test_a_headless_folder_without_a_tied_head_is_refused(tmp_path: Path) -> None:
+def test_a_headless_folder_has_no_logits(tmp_path: Path) -> None:
     save_model(build_pair("llama").ours, tmp_path / "full")
     transformers.AutoModel.from_pretrained(tmp_path / "full").save_pretrained(tmp_path / "base")
-    with pytest.raises(HubError, match=r"missing: lm_head.weight"):
-        load_model(tmp_path / "base")
+    base = load_model(tmp_path / "base")
+    inputs, _ = sides(base)
+    with pytest.raises(ConfigError, match="a model with head none scores no tokens"):
+        our_logits(base, inputs, None)
+    with pytest.warns(UserWarning, match=r"no fitting weights for head.weight"):
+        fresh = load_model(tmp_path / "base", head="language")
+    assert our_logits(fresh, inputs).std() > 0.05
 
 
 @pytest.mark.parametrize("name", ["gpt2", "t5-v1.1", "marian-2017"])

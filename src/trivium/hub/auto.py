@@ -4,7 +4,8 @@ Ties the table (family.py, names.py) to files (convert.py). Never runs code of a
 """
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,10 +16,11 @@ from torch import Tensor
 from trivium.errors import HubError
 from trivium.hub.convert import WEIGHTS, inside, read_json, read_tensors, replace_file, write_tensors
 from trivium.hub.decoding import read_generation as read_generation
-from trivium.hub.family import choose, read_config, row_of, write_config
+from trivium.hub.family import architecture_of, choose, label_settings, read_config, row_of, write_config
 from trivium.hub.names import canonical, to_ours, to_theirs
 from trivium.hub.resolve import resolve_folder
-from trivium.model.config import ModelConfig
+from trivium.model.config import Head, ModelConfig
+from trivium.model.init import initialize
 from trivium.model.transformer import Transformer
 
 if TYPE_CHECKING:  # a model opens without the tokenizers library
@@ -26,6 +28,13 @@ if TYPE_CHECKING:  # a model opens without the tokenizers library
 
 _TASKS = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
 _OPENERS = {"decoder": "AutoModelForCausalLM", "encoder": "AutoModelForMaskedLM"}
+# What the hub calls the task of each other head, and the class that opens it.
+_HEADS: dict[Head, tuple[str, str]] = {
+    "sequence": ("text-classification", "AutoModelForSequenceClassification"),
+    "token": ("token-classification", "AutoModelForTokenClassification"),
+    "span": ("question-answering", "AutoModelForQuestionAnswering"),
+    "none": ("feature-extraction", "AutoModel"),
+}
 
 
 def load(name_or_folder: str | Path) -> tuple[Transformer, "Tokenizer"]:
@@ -34,27 +43,45 @@ def load(name_or_folder: str | Path) -> tuple[Transformer, "Tokenizer"]:
     return load_model(folder), load_tokenizer(folder)
 
 
-def load_model(name_or_folder: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = None) -> Transformer:
+def load_model(
+    name_or_folder: str | Path,
+    *,
+    dtype: torch.dtype | Literal["stored"] | None = None,
+    head: Head | None = None,
+    labels: Sequence[str] | None = None,
+) -> Transformer:
     """The model of a Hugging Face folder or hub name, in evaluation mode.
 
     Weights are float32 unless `dtype` says otherwise (“stored”: as they lie in the file) and stay mapped from disk
-    where nothing has to be converted. Raises `HubError` when the folder cannot be had, is damaged, or holds a model
-    that trivium does not compute.
+    where nothing has to be converted. `head` and `labels` replace what config.json says, to fine-tune: what the file
+    lacks for them is freshly initialised, and a `UserWarning` names it. Raises `HubError` when the folder cannot be
+    had, is damaged, or holds a model that trivium does not compute.
     """
     folder = resolve_folder(name_or_folder)
     settings = read_json(inside(folder, "config.json"))
     wanted = torch.float32 if dtype is None else dtype
-    return assemble(settings, read_tensors(folder), dtype=None if wanted == "stored" else wanted)
+    dtype = None if wanted == "stored" else wanted
+    return assemble(settings, read_tensors(folder), dtype=dtype, head=head, labels=labels)
 
 
 def assemble(
-    settings: Mapping[str, Any], tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    head: Head | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Transformer:
     """A model from the object of a config.json and foreign tensors, taking these over without a copy.
 
-    Raises `HubError` unless the two fit exactly.
+    `head` and `labels` as in `load_model`. Raises `HubError` unless the two fit exactly.
     """
-    naming = row_of(settings).naming
+    row = row_of(settings)
+    if head is not None:
+        settings = {**settings, "architectures": [architecture_of(row, head)]}
+    if labels is not None:
+        settings = {**settings, **label_settings(labels), "problem_type": None}
+    naming = row.naming
     tensors = canonical(naming, tensors)
     config = read_config(settings, tensors)
     layers = config.num_layers + config.num_encoder_layers
@@ -67,9 +94,15 @@ def assemble(
     except RuntimeError as error:  # sizes whose product no machine can address
         raise HubError(f"config.json describes no possible model ({error}); correct its sizes") from error
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    ours = to_ours(naming, config, tensors, shapes)
+    ours = to_ours(naming, config, tensors, shapes, fresh_head=head is not None or labels is not None)
     state = {name: _owned(tensor, dtype) for name, tensor in ours.items()}
-    model.load_state_dict(state, assign=True)
+    fresh = {name: shape for name, shape in shapes.items() if name not in state}
+    kind = state["embedding.tokens.weight"].dtype
+    model.load_state_dict(state | {name: torch.empty(*shape, dtype=kind) for name, shape in fresh.items()}, assign=True)
+    if fresh:
+        initialize(model, names=fresh)
+        text = f"the file has no fitting weights for {', '.join(fresh)}: they begin at random; fine-tune before use"
+        warnings.warn(text, UserWarning, stacklevel=3)
     return model.requires_grad_(True).eval()
 
 
@@ -112,12 +145,9 @@ def load_tokenizer(name_or_folder: str | Path) -> "Tokenizer":
 def model_card(config: ModelConfig, card: dict[str, Any]) -> str:
     """README.md: front matter for the hub, then what the model is and how to open it."""
     title, text = card.pop("title", f"A {choose(config)} model"), card.pop("text", "")
-    front = {
-        "library_name": "transformers",
-        "pipeline_tag": _TASKS[config.family],
-        "tags": ["trivium"],
-    } | card
-    opener = _OPENERS.get(config.family, "AutoModelForSeq2SeqLM")
+    language = _TASKS[config.family], _OPENERS.get(config.family, "AutoModelForSeq2SeqLM")
+    task, opener = _HEADS.get(config.head, language)
+    front = {"library_name": "transformers", "pipeline_tag": task, "tags": ["trivium"]} | card
     layers = f"{config.num_encoder_layers} + " * (config.num_encoder_layers > 0) + str(config.num_layers)
     return f"""---
 {yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}

@@ -18,6 +18,7 @@ from torch import Tensor
 from trivium.errors import HubError
 
 WEIGHTS = "model.safetensors"
+PICKLE = "pytorch_model.bin"
 INDEX = "model.safetensors.index.json"
 _JSON_BYTES = 64 * 1024 * 1024  # an index of the largest published models has 10 MB
 
@@ -37,7 +38,9 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
         return _read_shards(path)
     pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
     found = f"only {pickled[0]}, a pickle that could run code" if pickled else "no weights"
-    advice = "get the safetensors version, or convert it where you trust it, with transformers' save_pretrained"
+    advice = "get the safetensors version"
+    if any(name.startswith(PICKLE.removesuffix(".bin")) for name in pickled):
+        advice += f", or write one with: trivium convert {path} --out DIR"
     raise HubError(f"{path} has {found}; expected {WEIGHTS} or {INDEX}; {advice}")
 
 
@@ -91,6 +94,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_weight_map(folder: Path, name: str) -> dict[str, str]:
+    """The index of a model in shards: the file of each tensor; `HubError` when it is none."""
+    index = read_json(inside(folder, name)).get("weight_map")
+    if not isinstance(index, dict) or not all(isinstance(file, str) for file in index.values()):
+        raise HubError(f"{folder / name} has no weight_map of names; expected one; get the folder again")
+    return index
+
+
 def inside(folder: Path, name: str) -> Path:
     """The path of a file directly in a model folder; `HubError` when name or link would lead out of it.
 
@@ -118,9 +129,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
-    index = read_json(inside(folder, INDEX)).get("weight_map")
-    if not isinstance(index, dict) or not all(isinstance(file, str) for file in index.values()):
-        raise HubError(f"{folder / INDEX} has no weight_map of names; expected one; get the folder again")
+    index = read_weight_map(folder, INDEX)
     files = {file: inside(folder, file) for file in sorted(set(index.values()))}
     tensors: dict[str, Tensor] = {}
     for file, path in files.items():

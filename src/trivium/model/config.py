@@ -12,6 +12,8 @@ from trivium.errors import ConfigError
 Family = Literal["encoder", "decoder", "encoder_decoder"]
 Position = Literal["learned", "sinusoidal", "rope", "relative"]
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
+Head = Literal["language", "sequence", "token", "span", "none"]
+Problem = Literal["single", "multi", "regression"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class ModelConfig:
     bos_id: int | None = None
     eos_id: int | None = None
     decoder_start_id: int | None = None
+    head: Head = "language"  # what is made of hidden states: classifier.py has all but the language's
+    labels: tuple[str, ...] = ()  # names of the classes of a text or token; of the numbers of a regression
+    problem: Problem = "single"  # one class of a text, any number of them, or numbers
 
     def __post_init__(self) -> None:
         for name, derived in (
@@ -103,6 +108,12 @@ class ModelConfig:
             raise ConfigError(
                 f"family {self.family} with num_encoder_layers={self.num_encoder_layers}; "
                 "expected encoder layers exactly for an encoder_decoder; set num_encoder_layers accordingly"
+            )
+        if self.head in ("sequence", "token") and not self.labels:
+            raise ConfigError(f"head {self.head} without labels; expected the names of the classes; set labels")
+        if self.head not in ("language", "none") and self.family == "encoder_decoder":
+            raise ConfigError(
+                f"head {self.head} on an encoder_decoder; expected an encoder or a decoder; set head=language or none"
             )
         if self.position == "learned" and self.max_positions < 1:
             raise ConfigError("learned positions need a table size; expected max_positions ≥ 1; set it")

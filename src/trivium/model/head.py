@@ -9,30 +9,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trivium.errors import ConfigError
 from trivium.model.config import ModelConfig
 from trivium.model.layer import ACTIVATIONS, make_norm
 
 
 class LanguageHead(nn.Module):
-    """A linear map to the vocabulary, tied to the token embedding or its own, after BERT's transform if any."""
+    """A linear map to the vocabulary, tied to the token embedding or its own, after BERT's transform if any.
+
+    In a model with another head it has no parameters and refuses to score.
+    """
 
     weight: nn.Parameter | None
 
     def __init__(self, config: ModelConfig, tokens: nn.Embedding) -> None:
         super().__init__()
+        self.config, speaks = config, config.head == "language"
         self.scale = config.hidden_size**-0.5 if config.head_scale else 1.0
-        self.transform = nn.Linear(config.hidden_size, config.hidden_size) if config.head_transform else None
-        self.norm = make_norm(config) if config.head_transform else None
+        transforms = config.head_transform and speaks
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size) if transforms else None
+        self.norm = make_norm(config) if transforms else None
         self.activation = ACTIVATIONS[config.activation]
         shape = (config.vocab_size, config.hidden_size)
-        self.weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None
+        self.weight = nn.Parameter(torch.empty(shape)) if speaks and not config.tie_embeddings else None
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if speaks and config.head_bias else None
         # In a tuple, so that the shared embedding is not registered as a second set of parameters.
         self._shared = (tokens,)
 
     @property
     def vocabulary(self) -> Tensor:
-        """The matrix `(V, D)` that scores each token, whoever owns it."""
+        """The matrix `(V, D)` that scores each token, whoever owns it; `ConfigError` where the model has no such."""
+        if self.config.head != "language":
+            raise ConfigError(
+                f"a model with head {self.config.head} scores no tokens; expected a language head; "
+                "use Transformer.classify or hidden states, or load it with head='language'"
+            )
         return self._shared[0].weight if self.weight is None else self.weight
 
     def prepare(self, hidden_BTD: Tensor) -> Tensor:

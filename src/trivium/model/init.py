@@ -5,10 +5,13 @@
 | relative positions (T5) | 1 | fan-in^-½, queries × head_size^-½ | fan-in^-½ | Raffel et al. 2020, Mesh TensorFlow |
 | sinusoidal (2017) | D^-½ | Xavier uniform | Xavier uniform | Vaswani et al. 2017, Glorot and Bengio 2010 |
 | LayerNorm (GPT-2, BERT) | 0.02 | 0.02 | 0.02 / √(2 layers) in decoders | Radford et al. 2019, Devlin et al. 2018 |
+| task heads | | 0.02 | | Devlin et al. 2018 |
 | RMSNorm + RoPE (modern) | 1 / √D | fan-in^-½ | 0 if `zero_outputs`, else fan-in^-½ / √(2 layers) | nanoGPT speedruns |
 
 Norms begin at 1, biases at 0. Numbers are standard deviations of a normal distribution unless said otherwise.
 """
+
+from collections.abc import Container
 
 import torch
 from torch import Tensor, nn
@@ -36,14 +39,18 @@ def build_model(
 
 
 @torch.no_grad()
-def initialize(model: Transformer, *, seed: int = 0, zero_outputs: bool = False) -> None:
+def initialize(
+    model: Transformer, *, seed: int = 0, zero_outputs: bool = False, names: Container[str] | None = None
+) -> None:
     """Fill every parameter by the table above; equal seeds give equal weights on equal devices.
 
     `zero_outputs` starts every residual branch at 0, so that the untrained model is its embedding and its head
-    (what start.py relies on).
+    (what start.py relies on). `names` are the only parameters to fill, all others stay as they are.
     """
     generator = torch.Generator(device=next(model.parameters()).device).manual_seed(seed)
     for name, parameter in model.named_parameters():
+        if names is not None and name not in names:
+            continue
         if name.endswith("bias"):
             parameter.zero_()
         elif parameter.dim() == 1:
@@ -58,6 +65,8 @@ def initialize(model: Transformer, *, seed: int = 0, zero_outputs: bool = False)
 
 def _deviation(name: str, parameter: Tensor, config: ModelConfig) -> float:
     fan_in = float(parameter.shape[1] ** -0.5)
+    if name.startswith("classifier."):
+        return 0.02
     depth = float((2 * config.num_layers) ** -0.5) if config.family == "decoder" else 1.0
     if config.position == "relative":
         if name.startswith(("embedding.", "head.")):

@@ -76,8 +76,20 @@ class FeedForward(nn.Module):
         return torch.as_tensor(self.down(hidden_BTF))
 
 
+class Places(nn.Module):
+    """What an encoder beside a decoder has of its own before its first block: BART's positions and norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(config.max_positions, config.hidden_size)
+        self.norm = make_norm(config) if config.embedding_norm else None
+
+
 class Embedding(nn.Module):
-    """Token ids to vectors: the token's, plus its position's and its type's where the architecture has them."""
+    """Token ids to vectors: the token's, plus its position's and its type's where the architecture has them.
+
+    Two stacks share the tokens; learned positions, and the norm after them, each has for itself.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -87,18 +99,23 @@ class Embedding(nn.Module):
         self.positions = nn.Embedding(config.max_positions, config.hidden_size) if learned else None
         self.token_types = nn.Embedding(config.token_types, config.hidden_size) if config.token_types else None
         self.norm = make_norm(config) if config.embedding_norm else None
+        self.context = Places(config) if learned and config.family == "encoder_decoder" else None
 
-    def forward(self, side: Side, types_BT: Tensor | None = None) -> Tensor:
-        """Embed a side as `(B, T, D)`; `types_BT` are BERT's sentence A / B numbers, all 0 when absent."""
+    def forward(self, side: Side, types_BT: Tensor | None = None, *, is_context: bool = False) -> Tensor:
+        """Embed a side as `(B, T, D)`; `types_BT` are BERT's sentence A / B numbers, all 0 when absent.
+
+        `is_context` marks what the encoder of two stacks reads.
+        """
+        places = self.context if is_context and self.context is not None else self
         x_BTD = self.tokens(side.ids)
         if self.config.embedding_scale:
             x_BTD = x_BTD * math.sqrt(self.config.hidden_size)
-        if self.positions is not None:
-            x_BTD = x_BTD + self.positions(side.positions)
+        if places.positions is not None:
+            x_BTD = x_BTD + places.positions(side.positions)
         if self.config.position == "sinusoidal":
             x_BTD = x_BTD + sinusoids(side.positions, self.config.hidden_size, x_BTD.dtype)
         if self.token_types is not None:
             x_BTD = x_BTD + self.token_types(torch.zeros_like(side.ids) if types_BT is None else types_BT)
-        if self.norm is not None:
-            x_BTD = self.norm(x_BTD)
+        if places.norm is not None:
+            x_BTD = places.norm(x_BTD)
         return drop(x_BTD, self.config.dropout if self.training else 0.0)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from trivium.errors import ConfigError
 from trivium.model.attention import Attention, Rotation
 from trivium.model.cache import Cache
+from trivium.model.classifier import ClassifierHead
 from trivium.model.config import ModelConfig
 from trivium.model.head import LanguageHead
 from trivium.model.layer import Embedding, FeedForward, drop, make_norm
@@ -157,6 +158,7 @@ class Transformer(nn.Module):
         self.encoder = Stack(config, encoder_layers, causal=False) if config.family != "decoder" else None
         self.decoder = Stack(config, config.num_layers, causal=True, cross=two) if config.family != "encoder" else None
         self.head = LanguageHead(config, self.embedding.tokens)
+        self.classifier = None if config.head in ("language", "none") else ClassifierHead(config)
 
     def forward(self, inputs: Side, context: Side | None = None) -> Tensor:
         """Hidden states `(B, T, D)` of `inputs`, given what the encoder reads in `context` where there is one."""
@@ -175,7 +177,20 @@ class Transformer(nn.Module):
     def encode(self, side: Side, types_BT: Tensor | None = None) -> Tensor:
         """What the encoder makes of a side, `(B, S, D)`."""
         assert self.encoder is not None
-        return torch.as_tensor(self.encoder(self.embedding(side, types_BT), side))
+        return torch.as_tensor(self.encoder(self.embedding(side, types_BT, is_context=True), side))
+
+    def classify(self, inputs: Side, *, types_BT: Tensor | None = None) -> Tensor:
+        """Scores of a task head: `(B, labels)` of texts, `(B, T, labels)` of tokens, `(B, T, 2)` of an answer's ends.
+
+        Raises `ConfigError` for a model without such a head.
+        """
+        if self.classifier is None:
+            raise ConfigError(
+                f"a model with head {self.config.head} has no labels; expected head sequence, token or span; "
+                "load one that was fine-tuned, or load_model(…, head=…) to begin with a fresh head"
+            )
+        hidden_BTD = self.decode(inputs) if self.encoder is None else self.encode(inputs, types_BT)
+        return torch.as_tensor(self.classifier(hidden_BTD, inputs.segments))
 
     def decode(
         self,
