@@ -134,9 +134,8 @@ def _refuse(task: str, found: Task, network: Transformer, model: Any) -> None:
             f"{name} is a model of family {config.family}; {task} needs {' or '.join(found.families)}; "
             f"choose another model, such as {found.models[0]}"
         )
-    head = getattr(config, "head", "language")
-    if head not in found.heads:
+    if config.head not in found.heads:
         raise ConfigError(
-            f"{name} is a model with head {head}; {task} needs head {' or '.join(found.heads)}; "
+            f"{name} is a model with head {config.head}; {task} needs head {' or '.join(found.heads)}; "
             f"fine-tune it for that first, or choose another model, such as {found.models[0]}"
         )

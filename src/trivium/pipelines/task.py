@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from trivium.errors import ConfigError
-from trivium.pipelines import filling, writing
+from trivium.pipelines import answering, entities, filling, labelling, vectors, writing
 from trivium.pipelines.loaded import Loaded, Options
-from trivium.pipelines.reading import Read, one_or_many
+from trivium.pipelines.reading import Read, one_or_many, questions, sentences, texts_and_labels
 
 Run = Callable[[Loaded, Sequence[Any], Options], list[Any]]
 
@@ -41,6 +41,8 @@ class Task:
 
 _SAMPLES = {"max_new_tokens": 64, "top_k": 50}  # 50 is what Hugging Face samples from where nobody says a number
 _ANSWERS = {"max_new_tokens": 256, "top_k": 50}
+_READERS, _ALL = ("encoder", "decoder"), ("encoder", "decoder", "encoder_decoder")
+_ANY = ("language", "sequence", "token", "span", "none")
 _TO_TEXT: dict[str, Any] = {
     "families": ("encoder_decoder",),
     "run": writing.rewrite_texts,
@@ -70,6 +72,53 @@ TASKS: dict[str, Task] = {
         run=filling.fill_texts,
         options=filling.OPTIONS,
         lone=True,
+    ),
+    "text-classification": Task(
+        families=_READERS,
+        heads=("sequence",),
+        models=("distilbert-base-uncased-finetuned-sst-2-english", "uer/roberta-base-finetuned-jd-binary-chinese"),
+        run=labelling.label_texts,
+        options=labelling.OPTIONS,
+        boxed=True,
+    ),
+    "zero-shot-classification": Task(
+        families=_READERS,
+        heads=("sequence",),
+        models=("typeform/distilbert-base-uncased-mnli", "cross-encoder/nli-distilroberta-base"),
+        run=labelling.label_freely,
+        options=labelling.ZERO_SHOT,
+        read=texts_and_labels,
+    ),
+    "token-classification": Task(
+        families=_READERS,
+        heads=("token",),
+        models=("dslim/distilbert-NER", "dslim/bert-base-NER"),
+        run=entities.label_tokens,
+        options=entities.OPTIONS,
+    ),
+    "question-answering": Task(
+        families=_READERS,
+        heads=("span",),
+        models=("distilbert-base-cased-distilled-squad", "deepset/tinyroberta-squad2"),
+        run=answering.answer_questions,
+        options=answering.OPTIONS,
+        read=questions,
+        lone=True,
+    ),
+    "feature-extraction": Task(
+        families=_ALL,
+        heads=_ANY,
+        models=("sentence-transformers/all-MiniLM-L6-v2", "distilbert-base-uncased"),
+        run=vectors.extract_features,
+        options=vectors.OPTIONS,
+    ),
+    "sentence-similarity": Task(
+        families=_ALL,
+        heads=_ANY,
+        models=("sentence-transformers/all-MiniLM-L6-v2", "BAAI/bge-small-zh-v1.5"),
+        run=vectors.compare_sentences,
+        options=vectors.SIMILARITY,
+        read=sentences,
     ),
 }
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
