@@ -42,7 +42,7 @@ BUDGETS = {
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
-    "pipelines": 1300,
+    "pipelines": 1800,
     "single files": 1500,
 }
 

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from trivium.model.config import ModelConfig as ModelConfig
     from trivium.model.init import build_model as build_model
     from trivium.model.transformer import Transformer as Transformer
-    from trivium.pipelines import pipeline as pipeline
+    from trivium.pipelines.automodel import AutoModel as AutoModel
+    from trivium.pipelines.automodel import AutoModelForCausalLM as AutoModelForCausalLM
+    from trivium.pipelines.automodel import AutoModelForMaskedLM as AutoModelForMaskedLM
+    from trivium.pipelines.automodel import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
+    from trivium.pipelines.automodel import AutoModelForSeq2SeqLM as AutoModelForSeq2SeqLM
+    from trivium.pipelines.automodel import AutoModelForSequenceClassification as AutoModelForSequenceClassification
+    from trivium.pipelines.automodel import AutoModelForTokenClassification as AutoModelForTokenClassification
+    from trivium.pipelines.build import pipeline as pipeline
     from trivium.tokenizer.tokenizer import Tokenizer as Tokenizer
     from trivium.tokenizer.train import train_tokenizer as train_tokenizer
     from trivium.training.pretraining import pretrain as pretrain
@@ -41,6 +48,13 @@ __version__ = "0.1.0"
 
 # Where each public name lives.
 _HOMES = {
+    "AutoModel": "pipelines.automodel",
+    "AutoModelForCausalLM": "pipelines.automodel",
+    "AutoModelForMaskedLM": "pipelines.automodel",
+    "AutoModelForQuestionAnswering": "pipelines.automodel",
+    "AutoModelForSeq2SeqLM": "pipelines.automodel",
+    "AutoModelForSequenceClassification": "pipelines.automodel",
+    "AutoModelForTokenClassification": "pipelines.automodel",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
@@ -63,7 +77,7 @@ _HOMES = {
     "load_config": "config",
     "load_model": "hub.auto",
     "load_recipe": "training.recipe",
-    "pipeline": "pipelines",
+    "pipeline": "pipelines.build",
     "prepare_data": "data.prepare",
     "pretrain": "training.pretraining",
     "save_model": "hub.auto",
