@@ -60,16 +60,6 @@ class TokenizerReport:
         return self.tokens / max(self.seconds, 1e-9)
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Placeholder until part TOKENS is merged."""
-
-    ids: list[int]
-    types: list[int]
-    offsets: list[tuple[int, int]]
-    sides: list[int | None]
-
-
 class Tokenizer:
     """A fast tokenizer with named roles. `settings` is what tokenizer_config.json holds; ids are below `vocab_size`.
 
@@ -176,11 +166,6 @@ class Tokenizer:
         except TypeError:
             _refuse_surrogates([text])
             raise
-
-    def pair(self, text: str, pair: str | None = None, *, add_special: bool = True) -> Encoded:
-        """Placeholder until part TOKENS is merged."""
-        found = self._plain.encode(text, pair, add_special_tokens=add_special)
-        return Encoded(found.ids, found.type_ids, found.offsets, found.sequence_ids)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of ids; special tokens are left out unless asked for."""
