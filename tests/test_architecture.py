@@ -17,7 +17,19 @@ ROOT = Path(trivium.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # A package imports only from itself and from those before it.
 ORDER = (
-    *("errors", "config", "machine", "tokenizer", "model", "data", "hub", "generation", "tasks", "evaluation"),
+    *(
+        "errors",
+        "folder",
+        "config",
+        "machine",
+        "tokenizer",
+        "model",
+        "data",
+        "hub",
+        "generation",
+        "tasks",
+        "evaluation",
+    ),
     *("training", "pipelines", "story", "demo", "cli", "__main__"),
 )
 NEVER = {"generation": {"training"}, "pipelines": {"training"}, "model": {"tokenizer", "config", "machine"}}
@@ -36,14 +48,14 @@ EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "mis
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
     "model": 1310,
-    "tokenizer": 620,
+    "tokenizer": 1500,
     "data": 1850,
-    "hub": 1650,
+    "hub": 1690,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
     "pipelines": 1800,
-    "single files": 1500,
+    "single files": 1560,
 }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trivium.hub.auto import load as load
     from trivium.hub.auto import load_model as load_model
     from trivium.hub.auto import save_model as save_model
+    from trivium.hub.auto_tokenizer import AutoTokenizer as AutoTokenizer
     from trivium.hub.pickled import convert_pickle as convert_pickle
     from trivium.machine import inspect_machine as inspect_machine
     from trivium.model.config import ModelConfig as ModelConfig
@@ -55,6 +56,7 @@ _HOMES = {
     "AutoModelForSeq2SeqLM": "pipelines.automodel",
     "AutoModelForSequenceClassification": "pipelines.automodel",
     "AutoModelForTokenClassification": "pipelines.automodel",
+    "AutoTokenizer": "hub.auto_tokenizer",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",

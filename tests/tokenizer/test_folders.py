@@ -202,8 +202,8 @@ def test_copies_and_threads_keep_control_tokens_out() -> None:
         ("tokenizer.json", "{", "cannot be read"),
         ("tokenizer.json", "[]", "cannot be read"),
         ("tokenizer.json", '{"model": {"type": "BPE", "vocab": {"a": 2000000000}, "merges": []}}', "without gaps"),
-        ("tokenizer_config.json", "[]", "cannot be read"),
-        ("tokenizer_config.json", "\ud800", "cannot be read"),
+        ("tokenizer_config.json", "[]", "holds a list; expected a JSON object"),
+        ("tokenizer_config.json", "\ud800", "is not readable"),
     ],
 )
 def test_broken_folders_are_refused(tmp_path: Path, name: str, content: str, message: str) -> None:

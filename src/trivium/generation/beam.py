@@ -67,7 +67,7 @@ class Search:
         if beam.ids[-1] in self.row.past.eos_ids:
             return "eos"
         if self.config.stop and self.tokenizer is not None:
-            text = self.tokenizer.decode(beam.ids)
+            text = self.tokenizer.decode(beam.ids, skip_special=True)
             if any(stop in text for stop in self.config.stop):
                 return "stop"
         return "length" if len(beam.ids) >= self.row.past.limit else None
@@ -90,7 +90,7 @@ class Search:
         return [self._show(beam) for beam in best]
 
     def _show(self, beam: Beam) -> Generation:
-        text = None if self.tokenizer is None else self.tokenizer.decode(beam.ids)
+        text = None if self.tokenizer is None else self.tokenizer.decode(beam.ids, skip_special=True)
         for stop in self.config.stop:
             text = text and text.partition(stop)[0]
         logprobs = beam.logprobs if self.config.logprobs else None

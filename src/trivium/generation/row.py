@@ -145,5 +145,5 @@ def finish(row: Row, config: SamplingConfig, tokenizer: "Tokenizer | None") -> G
     if row.stream is not None:
         text = row.stream.flush()
     elif tokenizer is not None:
-        text = tokenizer.decode(ids)
+        text = tokenizer.decode(ids, skip_special=True)
     return Generation(ids, row.finish_reason, text, row.logprobs if config.logprobs else None)

@@ -4,23 +4,22 @@ Knows nothing of models: names and shapes are the callers' business. Never reads
 """
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trivium.errors import HubError
+from trivium.folder import inside as inside
+from trivium.folder import read_json as read_json
 
 WEIGHTS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 INDEX = "model.safetensors.index.json"
-_JSON_BYTES = 64 * 1024 * 1024  # an index of the largest published models has 10 MB
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -81,43 +80,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; `HubError` when it is missing, too large, too deep, or no object."""
-    try:
-        if path.stat().st_size > _JSON_BYTES:
-            raise ValueError("larger than 64 MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise HubError(f"{path} is not readable ({error}); expected a JSON file; get the folder again") from error
-    if not isinstance(found, dict):
-        raise HubError(f"{path} holds a {type(found).__name__}; expected a JSON object; get the folder again")
-    return found
-
-
 def read_weight_map(folder: Path, name: str) -> dict[str, str]:
     """The index of a model in shards: the file of each tensor; `HubError` when it is none."""
     index = read_json(inside(folder, name)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(file, str) for file in index.values()):
         raise HubError(f"{folder / name} has no weight_map of names; expected one; get the folder again")
     return index
-
-
-def inside(folder: Path, name: str) -> Path:
-    """The path of a file directly in a model folder; `HubError` when name or link would lead out of it.
-
-    The links of a Hugging Face cache (`snapshots/<revision>/file` to `blobs/`) stay within the model's own entry.
-    """
-    root = folder.resolve()
-    if root.parent.name == "snapshots":
-        root = root.parent.parent
-    path = folder / name
-    try:
-        stays = Path(name).name == name and path.resolve().is_relative_to(root)
-    except (OSError, ValueError, RuntimeError):  # loops of links, NUL in a name
-        stays = False
-    if not stays:
-        raise HubError(f"{folder} refers to {name!r} outside itself; expected own files; do not trust it")
-    return path
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

@@ -1,10 +1,9 @@
 """A tokenizer: text to ids and back, saved and loaded as a Hugging Face folder.
 
 The work is done by the `tokenizers` library; this wrapper knows which ids have a role (padding, end, mask,
-sentinels), keeps text from turning into control ids, and decodes streams. Training is in train.py.
+sentinels), and keeps text from turning into control ids. Training is in train.py, streams are decoded in stream.py.
 """
 
-import codecs
 import json
 import re
 import secrets
@@ -20,24 +19,12 @@ import tokenizers
 from tokenizers import decoders, models, processors
 
 from trivium.errors import ConfigError, DataError, HubError
+from trivium.tokenizer.call import UNBOUNDED, Encoded, TokenBatch, call_tokenizer, encode_pair, list_of_ids, tidy
+from trivium.tokenizer.foreign import guarded, read_folder, text_of
+from trivium.tokenizer.role import CUSTOMARY, ROLES, RoleId, RoleText
+from trivium.tokenizer.stream import FALLBACK_BYTE, bytes_of
 
-ROLES = ("pad_token", "bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "mask_token")
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
-FALLBACK_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-# Byte-level tokens write each byte as a character: itself if it is printable, else the next one from 256 (GPT-2).
-PRINTABLE = (*range(33, 127), *range(161, 173), *range(174, 256))
-BYTE_OF = {chr(byte): byte for byte in PRINTABLE}
-BYTE_OF |= {chr(256 + place): byte for place, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))}
-# What to call the roles where a folder has tokenizer.json alone.
-CUSTOMARY = {
-    "pad_token": ("<pad>", "[PAD]"),
-    "bos_token": ("<s>", "<|begin_of_text|>"),
-    "eos_token": ("</s>", "<|endoftext|>", "<|end_of_text|>"),
-    "unk_token": ("<unk>", "[UNK]"),
-    "cls_token": ("[CLS]",),
-    "sep_token": ("[SEP]",),
-    "mask_token": ("[MASK]", "<mask>"),
-}
 
 
 @dataclass(frozen=True)
@@ -64,10 +51,18 @@ class Tokenizer:
     """A fast tokenizer with named roles. `settings` is what tokenizer_config.json holds; ids are below `vocab_size`.
 
     Plain `encode` treats its text as text: a `<pad>` or `[MASK]` typed by a user becomes ordinary tokens, never
-    the control id. `encode_control` is for text of our own that means them.
+    the control id. `encode_control` is for text of our own that means them. With `calls="transformers"`, as
+    AutoTokenizer gives it, `encode` and `decode` have the defaults that Hugging Face users expect.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        settings: dict[str, Any] | None = None,
+        *,
+        calls: Literal["trivium", "transformers"] = "trivium",
+    ) -> None:
+        self.calls = calls
         self.backend = backend
         self.backend.no_padding()
         self.backend.no_truncation()
@@ -84,7 +79,7 @@ class Tokenizer:
         self.special_tokens: dict[str, str] = {}
         for role in ROLES:
             if role in self.settings:
-                text = _text_of(self.settings[role])
+                text = text_of(self.settings[role])
             else:
                 text = next((each for each in CUSTOMARY[role] if backend.token_to_id(each) in self.control_ids), None)
             if text and backend.token_to_id(text) is not None:
@@ -95,10 +90,10 @@ class Tokenizer:
         self.sentinel_ids = [numbered[index] for index in sorted(numbered)]
         self.byte_level = isinstance(backend.decoder, decoders.ByteLevel)
         # Two, since what special tokens in a text mean is a switch of the object, and threads share it.
-        self._plain = _without_control(backend)
+        self.plain = _without_control(backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer, (self.backend, self.settings)
+        return _restore, (self.backend, self.settings, self.calls)
 
     @property
     def kind(self) -> str:
@@ -106,54 +101,75 @@ class Tokenizer:
         name = type(self.backend.model).__name__.lower()
         return name if name in ("bpe", "wordpiece", "unigram") else "other"
 
-    def _role_id(self, role: str) -> int | None:
-        text = self.special_tokens.get(role)
-        return None if text is None else self.backend.token_to_id(text)
+    # Ids of the roles, None where there is no such token; then the names that Hugging Face users know.
+    pad_id = pad_token_id = RoleId("pad_token")
+    bos_id = bos_token_id = RoleId("bos_token")
+    eos_id = eos_token_id = RoleId("eos_token")
+    unk_id = unk_token_id = RoleId("unk_token")
+    cls_id = cls_token_id = RoleId("cls_token")
+    sep_id = sep_token_id = RoleId("sep_token")
+    mask_id = mask_token_id = RoleId("mask_token")
+    pad_token = RoleText("pad_token")
+    bos_token = RoleText("bos_token")
+    eos_token = RoleText("eos_token")
+    unk_token = RoleText("unk_token")
+    cls_token = RoleText("cls_token")
+    sep_token = RoleText("sep_token")
+    mask_token = RoleText("mask_token")
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def __bool__(self) -> bool:
+        return True
 
     @property
-    def pad_id(self) -> int | None:
-        """Id of the padding token, if there is one; likewise below."""
-        return self._role_id("pad_token")
+    def model_max_length(self) -> int:
+        """How many tokens the model reads, if its settings say so, else 10²⁰ or more."""
+        found = self.settings.get("model_max_length")
+        return int(found) if isinstance(found, int | float) and 0 < found < UNBOUNDED else UNBOUNDED
 
-    @property
-    def bos_id(self) -> int | None:
-        """Id that begins a text."""
-        return self._role_id("bos_token")
+    def encode(
+        self, text: str, text_pair: str | None = None, *, add_special: bool | None = None, **options: Any
+    ) -> Any:
+        """Ids of one text; `add_special` adds what the model type expects around it, such as [CLS] and [SEP].
 
-    @property
-    def eos_id(self) -> int | None:
-        """Id that ends a text."""
-        return self._role_id("eos_token")
+        Takes the keywords of a call too (`return_tensors`, `truncation`, `max_length`, …). An AutoTokenizer's object
+        adds special tokens unless told not to, and reads those that are written in the text.
+        """
+        theirs = self.calls == "transformers"
+        special = options.pop("add_special_tokens", theirs) if add_special is None else add_special
+        if text_pair is None and not options and not theirs:
+            return self.encode_batch([text], add_special=special)[0]
+        options = {"split_special_tokens": not theirs} | options
+        return self(text, text_pair, add_special_tokens=special, **options)["input_ids"]
 
-    @property
-    def unk_id(self) -> int | None:
-        """Id of what the vocabulary cannot spell."""
-        return self._role_id("unk_token")
+    def __call__(self, text: Any = None, text_pair: Any = None, **options: Any) -> TokenBatch:
+        """Ids of a text, or of a list of texts, as transformers' tokenizers give them.
 
-    @property
-    def cls_id(self) -> int | None:
-        """Id that BERT puts before a text."""
-        return self._role_id("cls_token")
+        Keywords: `padding` (True, "max_length"), `truncation`, `max_length`, `stride`, `return_tensors` ("pt", "np"),
+        `add_special_tokens` (True), `text_target`, `is_split_into_words`, `return_offsets_mapping`, …; rows are padded
+        on the right. Special tokens in a text mean themselves; `split_special_tokens=True` takes it as text. Raises
+        `ConfigError` for other keywords and a missing padding token, `RequestError` for what is no text.
+        """
+        return call_tokenizer(self, text, text_pair, **options)
 
-    @property
-    def sep_id(self) -> int | None:
-        """Id that BERT puts after a text."""
-        return self._role_id("sep_token")
+    def pair(self, text: str, pair: str | None = None, *, add_special: bool = True, control: bool = False) -> Encoded:
+        """One text, or two as one input, with types, character offsets and sides: what pipelines point at words with.
 
-    @property
-    def mask_id(self) -> int | None:
-        """Id of the gap that an encoder fills."""
-        return self._role_id("mask_token")
-
-    def encode(self, text: str, *, add_special: bool = False) -> list[int]:
-        """Ids of one text; `add_special` adds what the model type expects around it, such as [CLS] and [SEP]."""
-        return self.encode_batch([text], add_special=add_special)[0]
+        Special tokens in the texts are text unless `control`. Raises `DataError` for half surrogate pairs.
+        """
+        try:
+            return encode_pair(self, text, pair, add_special=add_special, control=control)
+        except TypeError:
+            _refuse_surrogates([text, pair or ""])
+            raise
 
     def encode_batch(self, texts: Sequence[str], *, add_special: bool = False) -> list[list[int]]:
         """Ids of many texts, in parallel over the machine's cores; raises `DataError` for half surrogate pairs."""
         texts = list(texts)
         try:
-            found = self._plain.encode_batch_fast(texts, add_special_tokens=add_special)
+            found = self.plain.encode_batch_fast(texts, add_special_tokens=add_special)
         except TypeError:
             _refuse_surrogates(texts)
             raise
@@ -167,9 +183,57 @@ class Tokenizer:
             _refuse_surrogates([text])
             raise
 
-    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        """Text of ids; special tokens are left out unless asked for."""
-        return str(self.backend.decode(list(ids), skip_special_tokens=skip_special))
+    def decode(self, ids: Any, *, skip_special: bool | None = None, **options: Any) -> str:
+        """Text of ids (a list, a tensor, one id); special tokens are left out unless `skip_special=False`.
+
+        An AutoTokenizer's object keeps them unless told to skip them, and takes spaces before punctuation out where
+        its settings ask for that. `skip_special_tokens` and `clean_up_tokenization_spaces` are understood too.
+        """
+        theirs = self.calls == "transformers"
+        skip = options.pop("skip_special_tokens", not theirs) if skip_special is None else skip_special
+        clean = options.pop("clean_up_tokenization_spaces", None)
+        if options:
+            raise ConfigError(f"decode has no {next(iter(options))}; expected skip_special_tokens; correct or drop it")
+        if clean is None:
+            clean = theirs and bool(self.settings.get("clean_up_tokenization_spaces"))
+        text = str(self.backend.decode(list_of_ids(ids), skip_special_tokens=skip))
+        return tidy(text) if clean and self.kind != "bpe" else text
+
+    def batch_decode(self, rows: Any, *, skip_special: bool | None = None, **options: Any) -> list[str]:
+        """The text of each row of ids, as `decode` gives it."""
+        return [self.decode(row, skip_special=skip_special, **options) for row in rows]
+
+    def tokenize(self, text: str) -> list[str]:
+        """The tokens of a text as they are stored, special tokens in it included, none added."""
+        return list(self.backend.encode(text, add_special_tokens=False).tokens)
+
+    def convert_ids_to_tokens(self, ids: Any, *, skip_special_tokens: bool = False) -> Any:
+        """Tokens as they are stored, of ids; one token of one id."""
+        if isinstance(ids, int):
+            return self.backend.id_to_token(ids)
+        found = [each for each in list_of_ids(ids) if not (skip_special_tokens and each in self.control_ids)]
+        return [self.backend.id_to_token(each) for each in found]
+
+    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+        """Ids of stored tokens, that of the unknown token for others; one id of one token."""
+        if isinstance(tokens, str):
+            found = self.backend.token_to_id(tokens)
+            return self.unk_id if found is None else found
+        return [self.convert_tokens_to_ids(each) for each in tokens]
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token as it is stored, with its id."""
+        return dict(self.backend.get_vocab(with_added_tokens=True))
+
+    def copy_backend(self, *, plain: bool = False) -> tokenizers.Tokenizer:
+        """A copy whose switches nobody else shares; `plain`: for which special tokens in a text are text."""
+        copy = _copy(self.plain if plain else self.backend)
+        copy.encode_special_tokens = plain
+        return copy
+
+    def refuse_odd(self, texts: Sequence[Any]) -> None:
+        """Raise `DataError` for half a surrogate pair in one of some texts."""
+        _refuse_surrogates([text for text in texts if isinstance(text, str)])
 
     def token_text(self, token_id: int) -> str:
         """One id as readable text, with the space before it if it has one."""
@@ -223,7 +287,12 @@ class Tokenizer:
             pair=f"{first} $A {last} $B:1 {last and last + ':1'}".split(),
             special_tokens=[(text, self.backend.token_to_id(text)) for text in (first, last) if text],
         )
-        return Tokenizer(backend, settings)
+        return Tokenizer(backend, settings, calls=self.calls)
+
+    def save_pretrained(self, folder: str | Path) -> tuple[str, ...]:
+        """The same as `save`; gives the names of the files."""
+        self.save(folder)
+        return tuple(str(Path(folder) / name) for name in ("tokenizer.json", "tokenizer_config.json"))
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer opens too."""
@@ -243,20 +312,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        """Open a folder's tokenizer.json; raises `HubError` when it is missing or broken."""
+        """Open a folder's tokenizer, whatever its files (foreign.py); raises `HubError` when none can be read."""
         folder = Path(folder)
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise HubError(f"{folder} has no tokenizer.json; expected a folder that a fast tokenizer was saved to")
-        try:
-            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-            settings: dict[str, Any] = {}
-            for name in ("special_tokens_map.json", "tokenizer_config.json"):
-                if (folder / name).is_file():
-                    settings |= dict(json.loads((folder / name).read_text(encoding="utf-8")).items())
-        except Exception as error:  # the library raises bare Exception
-            raise HubError(f"{folder}'s tokenizer cannot be read ({error}); save or download it again") from None
-        return cls(backend, settings)
+        if not folder.is_dir():
+            raise HubError(f"{folder} is no folder; expected one that a tokenizer was saved to; check the path")
+        backend, settings = read_folder(folder)
+        return guarded(folder, lambda: cls(backend, settings))
 
     def measure(self, texts: Iterable[str]) -> TokenizerReport:
         """Encode some texts and report bytes per token and tokens per second."""
@@ -267,42 +328,8 @@ class Tokenizer:
         return TokenizerReport(len(texts), sum(len(text.encode()) for text in texts), tokens, seconds)
 
 
-class DecodeStream:
-    """Turns ids into text as they come; the pieces joined equal the full decode.
-
-    Keeps back what may still change: a character whose bytes are not all there yet, and the last few ids that
-    the decoder needs to know whether a space comes before the next.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.byte_level else None
-        self._ids: list[int] = []
-        self._shown = 0  # ids before this have been given out; the others wait
-
-    def push(self, token_id: int) -> str:
-        """The text that is certain once this id is known; often empty inside a character."""
-        stored = self._tokenizer.backend.id_to_token(token_id)
-        if stored is None or token_id in self._tokenizer.control_ids:
-            return ""
-        if self._bytes is not None:
-            return self._bytes.decode(_bytes_of(stored))
-        self._ids.append(token_id)
-        # A run of bytes is decoded as a whole: one that is no character spoils all before it.
-        return "" if FALLBACK_BYTE.fullmatch(stored) else self._settle()
-
-    def flush(self) -> str:
-        """What was kept back, at the end of the ids."""
-        return self._bytes.decode(b"", final=True) if self._bytes is not None else self._settle(final=True)
-
-    def _settle(self, *, final: bool = False) -> str:
-        before = self._tokenizer.decode(self._ids[: self._shown])
-        now = self._tokenizer.decode(self._ids)
-        if len(now) <= len(before) or (now.endswith("\ufffd") and not final):
-            return ""
-        self._ids = self._ids[self._shown :]
-        self._shown = len(self._ids)
-        return now[len(before) :]
+def _restore(backend: tokenizers.Tokenizer, settings: dict[str, Any], calls: Any) -> Tokenizer:
+    return Tokenizer(backend, settings, calls=calls)
 
 
 def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
@@ -341,25 +368,11 @@ def _refuse_surrogates(texts: Sequence[str]) -> None:
             ) from None
 
 
-def _bytes_of(stored: str) -> bytes:
-    """The bytes that a token of a byte-level vocabulary stands for; added tokens are written as they are."""
-    if all(character in BYTE_OF for character in stored):
-        return bytes(BYTE_OF[character] for character in stored)
-    return stored.encode()
-
-
 def _begins_word(stored: str, *, byte_level: bool) -> bool:
     """Whether a token without a space before it begins a word all the same."""
     fallback = FALLBACK_BYTE.fullmatch(stored)
-    written = bytes([int(fallback[1], 16)]) if fallback else _bytes_of(stored) if byte_level else stored.encode()
+    written = bytes([int(fallback[1], 16)]) if fallback else bytes_of(stored) if byte_level else stored.encode()
     first = written.decode(errors="replace")[:1]
     if first == "\ufffd":  # part of a character: its first byte, from U+2000 on, where the letters of words end
         return written[:1] >= b"\xe2"
     return unicodedata.category(first)[0] not in "LMN" or first >= "\u2e80" if first else True
-
-
-def _text_of(token: Any) -> str | None:
-    """A special token as the two spellings of config files: a string, or a mapping with `content`."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None

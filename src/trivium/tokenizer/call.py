@@ -1,0 +1,300 @@
+"""Hugging Face's call forms: what `tokenizer(texts, return_tensors="pt", padding=True, …)` does and gives.
+
+The backend is shared by threads, and padding and truncation are switches of it, so each call that needs them works on
+a copy (the vocabulary, the large part, is not copied). Padding is on the right, always.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tokenizers
+
+from trivium.errors import ConfigError, RequestError
+
+if TYPE_CHECKING:
+    from trivium.tokenizer.tokenizer import Tokenizer
+
+STRATEGIES = {True: "longest_first", "longest_first": "longest_first", "only_first": "only_first"} | {
+    "only_second": "only_second"
+}
+PADDINGS = (True, False, None, "longest", "max_length", "do_not_pad")
+UNBOUNDED = 10**20  # what transformers writes for a model without a longest text
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One text, or a pair, with special tokens round it; four lists of equal length.
+
+    `types` are BERT's token types; `offsets` are spans of characters in the text or the pair; `sides` say which of the
+    two a token is from (0, 1), None for special tokens.
+    """
+
+    ids: list[int]
+    types: list[int]
+    offsets: list[tuple[int, int]]
+    sides: list[int | None]
+
+
+class TokenBatch:
+    """What a call gives: a mapping (`**batch` works) whose values are attributes too, lists or tensors."""
+
+    def __init__(self, data: dict[str, Any], encodings: Sequence[Any] = ()) -> None:
+        self.data = data
+        self.encodings = list(encodings)
+
+    def __getitem__(self, name: str | int) -> Any:
+        return self.encodings[name] if isinstance(name, int) else self.data[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.data[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "data" or name not in self.data:
+            raise AttributeError(f"a batch of tokens has no {name}; expected one of {', '.join(self.__dict__['data'])}")
+        return self.data[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.data
+
+    def __repr__(self) -> str:
+        return repr(self.data)
+
+    def keys(self) -> Any:
+        """Names of what is there; likewise below."""
+        return self.data.keys()
+
+    def values(self) -> Any:
+        """The lists or tensors."""
+        return self.data.values()
+
+    def items(self) -> Any:
+        """Names with their lists or tensors."""
+        return self.data.items()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """One list or tensor, or the default."""
+        return self.data.get(name, default)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Take one list or tensor out."""
+        return self.data.pop(name, *default)
+
+    def to(self, device: Any) -> "TokenBatch":
+        """The tensors moved to a device, here; gives itself."""
+        self.data = {name: value.to(device) if hasattr(value, "to") else value for name, value in self.data.items()}
+        return self
+
+    def tokens(self, index: int = 0) -> list[str]:
+        """The tokens of one row as they are stored."""
+        return list(self.encodings[index].tokens)
+
+    def word_ids(self, index: int = 0) -> list[int | None]:
+        """For each token of one row, which word it is of; None for special tokens."""
+        return list(self.encodings[index].word_ids)
+
+    def sequence_ids(self, index: int = 0) -> list[int | None]:
+        """For each token of one row, whether it is of the text (0) or its pair (1); None for special tokens."""
+        return list(self.encodings[index].sequence_ids)
+
+
+def encode_pair(tokenizer: "Tokenizer", text: str, pair: str | None, *, add_special: bool, control: bool) -> Encoded:
+    """What `Tokenizer.pair` gives."""
+    backend = tokenizer.backend if control else tokenizer.plain
+    found = backend.encode(text, pair, add_special_tokens=add_special)
+    return Encoded(found.ids, found.type_ids, found.offsets, found.sequence_ids)
+
+
+def call_tokenizer(
+    tokenizer: "Tokenizer",
+    text: Any,
+    text_pair: Any = None,
+    *,
+    text_target: Any = None,
+    return_tensors: str | None = None,
+    **options: Any,
+) -> TokenBatch:
+    """What `Tokenizer.__call__` gives."""
+    if text is None and text_target is not None:
+        return call_tokenizer(tokenizer, text_target, return_tensors=return_tensors, **options)
+    batch = _encode(tokenizer, text, text_pair, options, return_tensors)
+    if text_target is not None:
+        target = call_tokenizer(tokenizer, text_target, return_tensors=return_tensors, **options)
+        batch["labels"] = target["input_ids"]
+    return batch
+
+
+def _encode(
+    tokenizer: "Tokenizer", text: Any, text_pair: Any, options: dict[str, Any], tensors: str | None
+) -> TokenBatch:
+    given = _Options(**_checked(options))
+    words = given.is_split_into_words
+    many = isinstance(text, list | tuple) and (not words or (len(text) > 0 and isinstance(text[0], list | tuple)))
+    items = _items(text, text_pair, many=many, words=words)
+    backend = _prepared(tokenizer, given)
+    try:
+        rows = backend.encode_batch(items, is_pretokenized=words, add_special_tokens=given.add_special_tokens)
+    except TypeError:
+        tokenizer.refuse_odd([each for item in items for each in (item if isinstance(item, tuple) else (item,))])
+        raise
+    sources = list(range(len(rows)))
+    if given.return_overflowing_tokens:
+        sources = [index for index, row in enumerate(rows) for _ in (row, *row.overflowing)]
+        rows = [part for row in rows for part in (row, *row.overflowing)]
+    data = _columns(tokenizer, rows, given)
+    if given.return_overflowing_tokens:
+        data["overflow_to_sample_mapping"] = sources
+    if not many and tensors is None and not given.return_overflowing_tokens:
+        data = {name: values[0] if isinstance(values[0], list) else values for name, values in data.items()}
+    return TokenBatch({name: _tensor(name, values, tensors) for name, values in data.items()}, rows)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The keywords of a call, with transformers' defaults."""
+
+    add_special_tokens: bool = True
+    padding: bool | str | None = False
+    truncation: bool | str | None = None
+    max_length: int | None = None
+    stride: int = 0
+    is_split_into_words: bool = False
+    pad_to_multiple_of: int | None = None
+    return_token_type_ids: bool | None = None
+    return_attention_mask: bool | None = None
+    return_overflowing_tokens: bool = False
+    return_special_tokens_mask: bool = False
+    return_offsets_mapping: bool = False
+    return_length: bool = False
+    split_special_tokens: bool = False
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    if options.get("padding_side", "right") != "right":
+        raise ConfigError("padding_side is 'left'; expected 'right', where trivium's batches are padded; drop it")
+    options = {name: value for name, value in options.items() if name not in ("verbose", "padding_side")}
+    known = _Options.__dataclass_fields__
+    if unknown := [name for name in options if name not in known]:
+        raise ConfigError(f"a tokenizer's call has no {unknown[0]}; expected one of {', '.join(known)}; correct it")
+    for name, allowed in (("padding", PADDINGS), ("truncation", (*STRATEGIES, False, None, "do_not_truncate"))):
+        if options.get(name) not in allowed:
+            raise ConfigError(f"{name} is {options[name]!r}; expected one of {allowed}; choose one")
+    return options
+
+
+def _items(text: Any, text_pair: Any, *, many: bool, words: bool) -> list[Any]:
+    texts = list(text) if many else [text]
+    pairs = None if text_pair is None else list(text_pair) if many else [text_pair]
+    one = list if words else str
+    for each in [*texts, *(pairs or [])]:
+        if not isinstance(each, one) and not (words and isinstance(each, tuple)):
+            if words or not (isinstance(each, list | tuple) and len(each) == 2):  # a pair in the list of texts
+                raise RequestError(
+                    f"a tokenizer was called with {type(each).__name__}; expected a text or a list of texts; convert it"
+                )
+    if pairs is not None and len(pairs) != len(texts):
+        raise RequestError(f"{len(texts)} texts with {len(pairs)} pairs; expected as many; give one pair for each text")
+    return (
+        [tuple(each) if not words and isinstance(each, list) else each for each in texts]
+        if pairs is None
+        else list(zip(texts, pairs, strict=True))
+    )
+
+
+def _prepared(tokenizer: "Tokenizer", given: _Options) -> tokenizers.Tokenizer:
+    """The backend, or a copy of it that pads and cuts as a call wants."""
+    backend = tokenizer.plain if given.split_special_tokens else tokenizer.backend
+    strategy, limit = STRATEGIES.get(given.truncation or False), given.max_length
+    padding = given.padding not in (False, None, "do_not_pad")
+    if limit is not None and given.truncation is None and not padding:
+        warnings.warn(f"max_length={limit} without truncation: texts are cut there; say truncation=True", stacklevel=5)
+        strategy = "longest_first"
+    if limit is None and (strategy or given.padding == "max_length"):
+        limit = tokenizer.model_max_length if tokenizer.model_max_length < UNBOUNDED else None
+        if limit is None and given.padding == "max_length":
+            raise ConfigError("padding='max_length' without max_length; expected a length; pass max_length=")
+    if not (strategy and limit is not None) and not padding:
+        return backend
+    backend = tokenizer.copy_backend(plain=given.split_special_tokens)
+    if strategy and limit is not None:
+        backend.enable_truncation(limit, stride=given.stride, strategy=strategy)
+    if padding:
+        if tokenizer.pad_id is None:
+            raise ConfigError(
+                "padding was asked for and the tokenizer has no pad_token; expected one; set tokenizer.pad_token, for "
+                "example to tokenizer.eos_token"
+            )
+        backend.enable_padding(
+            pad_id=tokenizer.pad_id,
+            pad_token=tokenizer.special_tokens["pad_token"],
+            length=limit if given.padding == "max_length" else None,
+            pad_to_multiple_of=given.pad_to_multiple_of,
+        )
+    return backend
+
+
+def _columns(tokenizer: "Tokenizer", rows: Sequence[Any], given: _Options) -> dict[str, list[Any]]:
+    names = tokenizer.settings.get("model_input_names") or ()
+    typed = "token_type_ids" in names if given.return_token_type_ids is None else given.return_token_type_ids
+    data = {"input_ids": [row.ids for row in rows]}
+    if typed:
+        data["token_type_ids"] = [row.type_ids for row in rows]
+    if given.return_attention_mask in (None, True):
+        data["attention_mask"] = [row.attention_mask for row in rows]
+    if given.return_special_tokens_mask:
+        data["special_tokens_mask"] = [row.special_tokens_mask for row in rows]
+    if given.return_offsets_mapping:
+        data["offset_mapping"] = [row.offsets for row in rows]
+    if given.return_length:
+        data["length"] = [len(row.ids) for row in rows]
+    return data
+
+
+def _tensor(name: str, values: Any, kind: str | None) -> Any:
+    if kind is None:
+        return values
+    lengths = {len(row) for row in values if isinstance(row, list)}
+    if len(lengths) > 1:
+        raise RequestError(
+            f"texts of {min(lengths)} to {max(lengths)} tokens make no tensor of {name}; expected equal lengths; pass "
+            "padding=True"
+        )
+    if kind == "pt":
+        import torch
+
+        return torch.tensor(values, dtype=torch.long)
+    if kind == "np":
+        import numpy as np
+
+        return np.array(values, dtype=np.int64)
+    raise ConfigError(f"return_tensors is {kind!r}; expected 'pt', 'np' or None; choose one")
+
+
+def list_of_ids(ids: Any) -> list[int]:
+    """Ids of one text from what people have: an integer, a list, a tensor or an array; `RequestError` for rows."""
+    if isinstance(ids, Mapping | TokenBatch):
+        ids = ids["input_ids"]
+    if hasattr(ids, "tolist"):
+        ids = ids.tolist()
+    found = [ids] if isinstance(ids, int) else [each.item() if getattr(each, "ndim", 1) == 0 else each for each in ids]
+    if not all(isinstance(each, int) for each in found):
+        raise RequestError("ids of several rows; expected those of one text; use batch_decode")
+    return found
+
+
+def tidy(text: str) -> str:
+    """Spaces before punctuation and contractions taken out, as old tokenizers of English want their text."""
+    for before, after in (
+        *((f" {mark}", mark) for mark in ".?!,"),
+        (" ' ", "'"),
+        *((f" {ending}", ending) for ending in ("n't", "'m", "'s", "'ve", "'re")),
+    ):
+        text = text.replace(before, after)
+    return text

@@ -1,0 +1,294 @@
+"""Tokenizers as others left them: from the files of a folder to one fast tokenizer and its settings.
+
+`tokenizer.json` is taken as it is. From older files (vocab.txt; vocab.json with merges.txt; SentencePiece; Marian's
+two of them) the fast tokenizer is put together as transformers 5 does, and a SentencePiece model of an unknown class
+as its own file says. Runs no code of a folder.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from trivium.errors import HubError
+from trivium.folder import inside, read_bytes, read_json
+from trivium.tokenizer.spiece import PieceModel, parse_pieces
+
+Backend = tokenizers.Tokenizer
+Settings = dict[str, Any]
+Result = TypeVar("Result")
+PIECE_FILES = ("spiece.model", "tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model")
+# The order in which transformers gives new ids.
+_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# What the class of a folder's tokenizer, or the type of its model, means for older files.
+_KINDS = {
+    "bert": ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "bert", "distilbert", "electra"),
+    "gpt2": ("GPT2Tokenizer", "CodeGenTokenizer", "gpt2", "gpt_neo", "gptj", "codegen"),
+    "roberta": ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "roberta", "bart", "longformer"),
+    "qwen": ("Qwen2Tokenizer", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
+    "t5": ("T5Tokenizer", "MT5Tokenizer", "t5", "mt5"),
+    "llama": ("LlamaTokenizer", "CodeLlamaTokenizer", "llama", "mistral"),
+    "marian": ("MarianTokenizer", "marian"),
+}
+_END = "<|endoftext|>"
+_CLASSIC = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+# Roles that a kind has unless its settings say otherwise.
+_NAMED: dict[str, dict[str, str]] = {
+    "bert": {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
+    | {"mask_token": "[MASK]"},
+    "gpt2": {"unk_token": _END, "bos_token": _END, "eos_token": _END},
+    "roberta": _CLASSIC | {"sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": "<mask>"},
+    "qwen": {"unk_token": _END, "eos_token": _END, "pad_token": _END},
+    "t5": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    "llama": dict(_CLASSIC),
+    "marian": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+}
+_TYPED_INPUTS = ["input_ids", "token_type_ids", "attention_mask"]
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def read_folder(folder: Path) -> tuple[Backend, Settings]:
+    """The fast tokenizer of a folder and its settings, special tokens named; raises `HubError` with what is wrong."""
+    settings = _read_settings(folder)
+    kind = _kind_of(folder, settings)
+    if (folder / "tokenizer.json").is_file():
+        backend = guarded(folder, lambda: Backend.from_str(read_bytes(folder, "tokenizer.json").decode()))
+        known = backend.get_vocab(with_added_tokens=True)
+        named: Settings = {role: text for role, text in _NAMED.get(kind, {}).items() if text in known}
+        settings = named | settings
+    else:
+        build, kind = _builder(folder, kind)
+        settings = {**_NAMED.get(kind, {}), **settings}
+        backend = guarded(folder, lambda: build(folder, settings))
+    if kind == "bert":
+        settings.setdefault("model_input_names", _TYPED_INPUTS)
+    guarded(folder, lambda: backend.add_tokens(list(_tokens_to_add(folder, backend, settings))))
+    if not (folder / "tokenizer.json").is_file():
+        guarded(folder, lambda: _frame(backend, settings, kind))
+    return backend, settings
+
+
+def guarded(folder: Path, work: Callable[[], Result]) -> Result:
+    """The result of some work on a folder's files, every failure of the library, panics too, as `HubError`."""
+    try:
+        return work()
+    except (HubError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and its panics are not even that
+        words = " ".join(str(error).split())[:200]
+        raise HubError(f"{folder}'s tokenizer cannot be read ({words}); save or download it again") from None
+
+
+def _read_settings(folder: Path) -> Settings:
+    settings: Settings = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            found = guarded(folder, lambda name=name: read_json(inside(folder, name)))  # type: ignore[misc]
+            settings |= found
+    extra = settings.get("additional_special_tokens")
+    if extra and not settings.get("extra_special_tokens"):
+        settings["extra_special_tokens"] = extra
+    return settings
+
+
+def _kind_of(folder: Path, settings: Settings) -> str:
+    names: list[Any] = [settings.get("tokenizer_class")]
+    if (folder / "config.json").is_file():
+        config = read_json(inside(folder, "config.json"))
+        names += [config.get("tokenizer_class"), config.get("model_type")]
+    for name in names:
+        name = name.removesuffix("Fast") if isinstance(name, str) else ""
+        for kind, known in _KINDS.items():
+            if name in known:
+                return kind
+    return ""
+
+
+def _builder(folder: Path, kind: str) -> tuple[Callable[[Path, Settings], Backend], str]:
+    """What puts a tokenizer together from the files that are there, and the kind that it is after all."""
+    has = {path.name for path in folder.iterdir()}
+    if {"source.spm", "vocab.json"} <= has:
+        return _marian, "marian"
+    if {"vocab.json", "merges.txt"} <= has:
+        if kind not in ("gpt2", "roberta", "qwen"):
+            kind = "roberta" if "<mask>" in read_json(inside(folder, "vocab.json")) else "gpt2"
+        return _byte_level(kind), kind
+    if pieces := [name for name in PIECE_FILES if name in has]:
+        model = parse_pieces(read_bytes(folder, pieces[0]))
+        if kind == "t5" or (not kind and pieces[0] == "spiece.model"):
+            return (lambda _, settings: _t5(model, settings)), "t5"
+        if kind == "llama":
+            return (lambda _, settings: _llama(model, settings)), "llama"
+        return (lambda _, settings: _pieces(model, settings)), ""
+    if "vocab.txt" in has:
+        return _bert, "bert"
+    wanted = "vocab.txt, vocab.json with merges.txt, or a SentencePiece model"
+    raise HubError(f"{folder} has no tokenizer.json; expected that, {wanted}; get or save the tokenizer's files")
+
+
+def _bert(folder: Path, settings: Settings) -> Backend:
+    vocabulary = models.WordPiece.read_file(str(inside(folder, "vocab.txt")))
+    read_bytes(folder, "vocab.txt")
+    backend = Backend(models.WordPiece(vocabulary, unk_token=text_of(settings["unk_token"]) or "[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=bool(settings.get("do_lower_case", True)),
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def _byte_level(kind: str) -> Callable[[Path, Settings], Backend]:
+    def build(folder: Path, settings: Settings) -> Backend:
+        read_bytes(folder, "merges.txt")
+        files = str(inside(folder, "vocab.json")), str(inside(folder, "merges.txt"))
+        vocabulary, merges = models.BPE.read_file(*files)
+        model = models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
+        backend, space = Backend(model), bool(settings.get("add_prefix_space", False))
+        backend.decoder = decoders.ByteLevel()
+        if kind == "qwen":
+            backend.normalizer = normalizers.NFC()
+            words = pre_tokenizers.Split(Regex(_QWEN_WORDS), behavior="isolated")
+            bytes_alone = pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False)
+            backend.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_alone])
+        else:
+            backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+        return backend
+
+    return build
+
+
+def _t5(model: PieceModel, settings: Settings) -> Backend:
+    count = int(settings.get("extra_ids", 100))
+    if not 0 <= count <= 10_000:
+        raise ValueError(f"extra_ids is {count}")
+    sentinels = [f"<extra_id_{index}>" for index in range(count)]
+    settings.setdefault("extra_special_tokens", sentinels)
+    backend = model.unigram([(text, 0.0) for text in reversed(sentinels)], byte_fallback=False)
+    backend.add_tokens(model.added)
+    split = pre_tokenizers.WhitespaceSplit()
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.Metaspace(prepend_scheme="always")])
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    return backend
+
+
+def _llama(model: PieceModel, settings: Settings) -> Backend:
+    space = settings.get("add_prefix_space") in (None, True)
+    scheme = ("always" if settings.get("legacy", False) else "first") if space else "never"
+    backend = model.bpe(byte_fallback=True)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*steps, decoders.Strip(content=" ", left=1)] if space else steps)
+    settings.setdefault("add_bos_token", True)
+    backend.add_tokens(model.added)
+    return backend
+
+
+def _pieces(model: PieceModel, settings: Settings) -> Backend:
+    """A SentencePiece model of no known kind, as its own file describes it."""
+    if model.kind == 2:
+        backend = model.bpe(unk_token=model.names["unk"], byte_fallback=model.byte_fallback)
+    else:
+        backend = model.unigram()
+    backend.normalizer = model.normalizer()
+    steps: list[Any] = [decoders.Replace("▁", " ")]
+    steps += [decoders.ByteFallback(), decoders.Fuse()] if model.byte_fallback else [decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*steps, *([decoders.Strip(content=" ", left=1)] if model.space_first else [])])
+    for role in ("bos", "eos", "unk"):
+        if model.ids[role] >= 0:
+            settings.setdefault(f"{role}_token", model.names[role])
+    backend.add_tokens(model.added)
+    return backend
+
+
+def _marian(folder: Path, settings: Settings) -> Backend:
+    """Pieces and scores of the source language's SentencePiece model, ids of the vocabulary that both share."""
+    if settings.get("separate_vocabs") or (folder / "target_vocab.json").exists():
+        raise HubError(
+            f"{folder} has a vocabulary for each language; expected one for both; choose a Marian model that has"
+        )
+    model = parse_pieces(read_bytes(folder, "source.spm"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # a saved copy is one file
+    ids = read_json(inside(folder, "vocab.json"))
+    if sorted(map(str, ids.values())) != sorted(map(str, range(len(ids)))):
+        raise ValueError(f"vocab.json does not number its {len(ids)} pieces from 0 on")
+    scores = {text: score for text, score, kind in model.pieces if kind == 1}
+    # What only the target language has is never the better spelling, but keeps its id for decoding.
+    worst = min(scores.values(), default=0.0) - 100.0
+    ordered = sorted(ids, key=ids.__getitem__)
+    unk = ids[text_of(settings["unk_token"]) or ""]
+    backend = Backend(models.Unigram([(text, scores.get(text, worst)) for text in ordered], unk, False))
+    backend.normalizer = model.normalizer()
+    ends = decoders.Replace(Regex(r"\A +| +\z"), "")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), ends])
+    codes = [text for text in ordered if text.startswith(">>") and text.endswith("<<")]
+    backend.add_tokens([AddedToken(text, normalized=False) for text in codes])
+    return backend
+
+
+def _tokens_to_add(folder: Path, backend: Backend, settings: Settings) -> Iterable[AddedToken]:
+    """Tokens that the settings name beyond the vocabulary, in the order in which they get new ids."""
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    named = [settings[role] for role in _ROLES if settings.get(role)]
+    extra = settings.get("extra_special_tokens") or []
+    extra = list(extra.values() if isinstance(extra, dict) else extra)
+    special = {text_of(token) for token in [*named, *extra]}
+    listed: dict[int, Any] = {int(key): token for key, token in (settings.get("added_tokens_decoder") or {}).items()}
+    if not listed and (folder / "added_tokens.json").is_file():
+        for content, index in read_json(inside(folder, "added_tokens.json")).items():
+            listed[int(index)] = {"content": content, "special": content in special}
+    old = not (folder / "tokenizer.json").is_file()
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    for token in [*(listed[index] for index in sorted(listed)), *named, *extra]:
+        text, options = text_of(token), dict(token) if isinstance(token, dict) else {}
+        if text is None or text in known or (not old and text in vocabulary):
+            continue
+        known.add(text)
+        control = text in special or options.get("special") is True
+        flags = {flag: bool(options[flag]) for flag in ("lstrip", "rstrip", "single_word") if flag in options}
+        yield AddedToken(text, special=control, normalized=bool(options.get("normalized", not control)), **flags)
+
+
+def _frame(backend: Backend, settings: Settings, kind: str) -> None:
+    """The special tokens round a text and a pair, as each kind puts them."""
+    first, last, cls, sep = (
+        text_of(settings.get(role)) or "" for role in ("bos_token", "eos_token", "cls_token", "sep_token")
+    )
+    ids = {text: backend.token_to_id(text) or 0 for text in (first, last, cls, sep)}
+    if kind == "roberta":
+        backend.post_processor = processors.RobertaProcessing(
+            (sep, ids[sep]),
+            (cls, ids[cls]),
+            trim_offsets=bool(settings.get("trim_offsets", True)),
+            add_prefix_space=bool(settings.get("add_prefix_space", False)),
+        )
+        return
+    if kind == "bert":
+        single, pair, used = f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1", (cls, sep)
+    elif kind == "t5":
+        single, pair, used = f"$A {last}", f"$A {last} $B {last}", (last, "")
+    elif kind == "marian":
+        single, pair, used = f"$A {last}", f"$A $B {last}", (last, "")
+    else:
+        used = first if settings.get("add_bos_token") else "", last if settings.get("add_eos_token") else ""
+        before, after = used
+        single = f"{before} $A {after}"
+        pair = f"{single} {before and before + ':1'} $B:1 {after and after + ':1'}"
+    special = [(text, ids[text]) for text in dict.fromkeys(used) if text]
+    backend.post_processor = processors.TemplateProcessing(
+        single=single.split(), pair=pair.split(), special_tokens=special
+    )
+
+
+def text_of(token: Any) -> str | None:
+    """A special token as the two spellings of config files: a string, or a mapping with `content`."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
