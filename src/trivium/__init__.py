@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trivium.machine import inspect_machine as inspect_machine
     from trivium.model.config import ModelConfig as ModelConfig
     from trivium.model.init import build_model as build_model
+    from trivium.model.sizes import count_parameters as count_parameters
+    from trivium.model.sizes import plan_model as plan_model
     from trivium.model.transformer import Transformer as Transformer
     from trivium.pipelines.automodel import AutoModel as AutoModel
     from trivium.pipelines.automodel import AutoModelForCausalLM as AutoModelForCausalLM
@@ -70,6 +72,7 @@ _HOMES = {
     "TriviumError": "errors",
     "build_model": "model.init",
     "convert_pickle": "hub.pickled",
+    "count_parameters": "model.sizes",
     "evaluate_file": "evaluation.run",
     "fill_mask": "generation.fill",
     "generate": "generation.write",
@@ -80,6 +83,7 @@ _HOMES = {
     "load_model": "hub.auto",
     "load_recipe": "training.recipe",
     "pipeline": "pipelines.build",
+    "plan_model": "model.sizes",
     "prepare_data": "data.prepare",
     "pretrain": "training.pretraining",
     "save_model": "hub.auto",

@@ -158,6 +158,38 @@ def inspect_data_command(
     _print(inspect_data(path), as_json)
 
 
+@app.command("plan")
+def plan_command(
+    name: Annotated[str, typer.Argument(help="A published size such as gpt3-175b, or a model folder.")],
+    seq_len: Annotated[int, typer.Option(help="Tokens in a sequence; 0: the longest that the model has.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show the parameters, operations per token and memory of a size, without building it."""
+    from dataclasses import asdict
+
+    from trivium.model.sizes import plan_model
+
+    model: Any = name
+    if Path(name).is_dir():
+        from trivium.hub.auto import load_model_config
+
+        model = load_model_config(name)
+    plan = plan_model(model, seq_len=seq_len)
+    if as_json:
+        _print({**asdict(plan), "training_bytes": plan.training_bytes}, as_json)
+        return
+    giga = {"weights": plan.weight_bytes, "gradients": plan.gradient_bytes, "AdamW": plan.optimizer_bytes}
+    memory = ", ".join(f"{part} {size / 2**30:,.1f}" for part, size in giga.items())
+    shown = {
+        "parameters": f"{plan.parameters:,}",
+        "FLOPs per token": f"{plan.forward_flops_per_token:.3g} forward, {plan.training_flops_per_token:.3g} in "
+        f"training (at {plan.seq_len} tokens)",
+        "weights": f"{plan.weight_bytes / 2**30:,.1f} GiB in float32, {plan.weight_bytes / 2**31:,.1f} in bfloat16",
+        "training": f"{plan.training_bytes / 2**30:,.1f} GiB without activations ({memory})",
+    }
+    _print(shown, as_json)
+
+
 @app.command("pretrain")
 def pretrain_command(
     recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],

@@ -227,3 +227,22 @@ def test_dropout_of_heads_is_only_in_training() -> None:
     assert torch.equal(model.classify(inputs), model.classify(inputs))
     model.train()
     assert not torch.equal(model.classify(inputs), model.classify(inputs))
+
+
+@torch.no_grad()
+def test_what_the_first_files_left_out(tmp_path: Path) -> None:
+    """Configs of 2019 name neither class nor model_type, and may list two classes beside a head of three."""
+    pair = build_pair("bert", head="sequence")
+    pair.theirs.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["model_type"]
+    stored |= {"num_labels": 3, "id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
+    path.write_text(json.dumps(stored))
+    model = load_model(tmp_path)
+    assert model.config == pair.ours.config
+    save_model(build_pair("roberta").ours, tmp_path)
+    stored = json.loads(path.read_text())
+    del stored["model_type"], stored["architectures"]
+    path.write_text(json.dumps(stored))
+    assert load_model(tmp_path).config == build_pair("roberta").ours.config

@@ -16,7 +16,7 @@ from torch import Tensor
 from trivium.errors import HubError
 from trivium.hub.convert import WEIGHTS, inside, read_json, read_tensors, replace_file, write_tensors
 from trivium.hub.decoding import read_generation as read_generation
-from trivium.hub.family import architecture_of, choose, label_settings, read_config, row_of, write_config
+from trivium.hub.family import architecture_of, choose, complete, label_settings, read_config, row_of, write_config
 from trivium.hub.names import canonical, to_ours, to_theirs
 from trivium.hub.resolve import resolve_folder
 from trivium.model.config import Head, ModelConfig
@@ -64,6 +64,11 @@ def load_model(
     return assemble(settings, read_tensors(folder), dtype=dtype, head=head, labels=labels)
 
 
+def load_model_config(name_or_folder: str | Path) -> ModelConfig:
+    """The config of a folder or hub name, as far as it tells without the weights; raises `HubError`."""
+    return read_config(read_json(inside(resolve_folder(name_or_folder), "config.json")))
+
+
 def assemble(
     settings: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
@@ -76,11 +81,12 @@ def assemble(
 
     `head` and `labels` as in `load_model`. Raises `HubError` unless the two fit exactly.
     """
+    settings = complete(settings, tensors)
     row = row_of(settings)
     if head is not None:
         settings = {**settings, "architectures": [architecture_of(row, head)]}
     if labels is not None:
-        settings = {**settings, **label_settings(labels), "problem_type": None}
+        settings = {**settings, **label_settings(labels), "num_labels": None, "problem_type": None}
     naming = row.naming
     tensors = canonical(naming, tensors)
     config = read_config(settings, tensors)

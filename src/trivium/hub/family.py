@@ -5,7 +5,7 @@ even looked at.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -147,13 +147,23 @@ def _head_of(row: Row, settings: Settings, tensors: Tensors) -> Head:
 
 
 def _read_labels(settings: Settings) -> tuple[str, ...]:
-    names, count = settings.get("id2label"), typed(settings, "num_labels", "count", 2)
-    if names is None:
+    names, count = settings.get("id2label"), typed(settings, "num_labels", "count")
+    if names is None or (count and isinstance(names, dict) and len(names) != count):  # old files kept a stale list
+        count = count or 2
         return tuple(f"LABEL_{index}" for index in range(min(count, 10**6)))
     found = {str(key): str(name) for key, name in names.items()} if isinstance(names, dict) else {}
     if not found or found.keys() != {str(index) for index in range(len(found))}:
         raise HubError("config.json has an id2label without the numbers from 0 on; expected one name each; correct it")
     return tuple(found[str(index)] for index in range(len(found)))
+
+
+def complete(settings: Settings, names: Iterable[str]) -> Settings:
+    """The settings with the model_type that the first configs did not name, told by the first part of tensor names."""
+    if settings.get("model_type") is not None:
+        return settings
+    roots = {name.partition(".")[0] + "." for name in names} - {"model."}  # which many have
+    found = [model_type for model_type, row in TABLE.items() if row.naming.prefix in roots]
+    return {**settings, "model_type": found[0]} if found else settings
 
 
 def _written(model_type: str, config: ModelConfig) -> dict[str, Any]:

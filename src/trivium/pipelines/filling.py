@@ -36,7 +36,7 @@ def _target_ids(tokenizer: Tokenizer, targets: str | Sequence[str]) -> list[int]
     """One id a target: as it is spelled in the vocabulary, or as the one token that it is encoded to."""
     vocabulary, found = tokenizer.backend.get_vocab(), list[int]()
     for target in [targets] if isinstance(targets, str) else targets:
-        ids = [vocabulary[target]] if target in vocabulary else tokenizer.encode(target)
+        ids = [vocabulary[target]] if target in vocabulary else tokenizer.encode(target, add_special=False)
         if len(ids) != 1:
             raise ConfigError(
                 f"the target {target!r} is {len(ids)} tokens for this model; expected one; choose a word that is one"

@@ -35,9 +35,9 @@ class Loaded:
     @property
     def limit(self) -> int:
         """How many tokens the model reads at most, 0 for no limit: its position table's or its tokenizer's figure."""
-        config, stated = self.model.config, self.tokenizer.settings.get("model_max_length")
+        config, stated = self.model.config, self.tokenizer.model_max_length
         limits = [config.max_positions] if config.position == "learned" else []
-        if isinstance(stated, int) and 0 < stated < _NO_LIMIT:
+        if stated < _NO_LIMIT:
             limits.append(stated)
         return min(limits, default=0)
 
