@@ -131,6 +131,27 @@ def call_tokenizer(
     return batch
 
 
+def call_encoded(
+    tokenizer: "Tokenizer",
+    texts: list[str],
+    backend: tokenizers.Tokenizer,
+    originals: Mapping[int, int],
+    options: dict[str, Any],
+) -> TokenBatch:
+    """A call without special tokens round the texts, on another backend, some of whose ids stand for others."""
+    options = dict(options)
+    tensors = options.pop("return_tensors", None)
+    given = _Options(**_checked({**options, "add_special_tokens": False}))
+    try:
+        rows = _prepared(tokenizer, given, backend).encode_batch(texts, add_special_tokens=False)
+    except TypeError:
+        tokenizer.refuse_odd(texts)
+        raise
+    data = _columns(tokenizer, rows, given)
+    data["input_ids"] = [[originals.get(number, number) for number in row] for row in data["input_ids"]]
+    return TokenBatch({name: _tensor(name, values, tensors) for name, values in data.items()}, rows)
+
+
 def _encode(
     tokenizer: "Tokenizer", text: Any, text_pair: Any, options: dict[str, Any], tensors: str | None
 ) -> TokenBatch:
@@ -208,9 +229,10 @@ def _items(text: Any, text_pair: Any, *, many: bool, words: bool) -> list[Any]:
     )
 
 
-def _prepared(tokenizer: "Tokenizer", given: _Options) -> tokenizers.Tokenizer:
-    """The backend, or a copy of it that pads and cuts as a call wants."""
+def _prepared(tokenizer: "Tokenizer", given: _Options, own: tokenizers.Tokenizer | None = None) -> tokenizers.Tokenizer:
+    """The backend, or a copy of it that pads and cuts as a call wants; or one that is the call's own."""
     backend = tokenizer.plain if given.split_special_tokens else tokenizer.backend
+    backend = backend if own is None else own
     strategy, limit = STRATEGIES.get(given.truncation or False), given.max_length
     padding = given.padding not in (False, None, "do_not_pad")
     if limit is not None and given.truncation is None and not padding:
@@ -222,7 +244,7 @@ def _prepared(tokenizer: "Tokenizer", given: _Options) -> tokenizers.Tokenizer:
             raise ConfigError("padding='max_length' without max_length; expected a length; pass max_length=")
     if not (strategy and limit is not None) and not padding:
         return backend
-    backend = tokenizer.copy_backend(plain=given.split_special_tokens)
+    backend = tokenizer.copy_backend(plain=given.split_special_tokens) if own is None else own
     if strategy and limit is not None:
         backend.enable_truncation(limit, stride=given.stride, strategy=strategy)
     if padding:

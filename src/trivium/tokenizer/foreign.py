@@ -89,6 +89,8 @@ def _read_settings(folder: Path) -> Settings:
         if (folder / name).is_file():
             found = guarded(folder, lambda name=name: read_json(inside(folder, name)))  # type: ignore[misc]
             settings |= found
+    if (folder / "chat_template.jinja").is_file():
+        settings["chat_template"] = guarded(folder, lambda: read_bytes(folder, "chat_template.jinja").decode())
     extra = settings.get("additional_special_tokens")
     if extra and not settings.get("extra_special_tokens"):
         settings["extra_special_tokens"] = extra

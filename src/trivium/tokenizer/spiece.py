@@ -47,10 +47,16 @@ class PieceModel:
         ]
 
     def merges(self) -> list[tuple[str, str]]:
-        """The merges that make a BPE's pieces: every way to split one into two others, the earliest piece first."""
+        """The merges that make a BPE's pieces: every way to split one into two others, the earliest piece first.
+
+        None makes a control piece, which no text may become.
+        """
         ids = self.vocabulary
+        controls = {text for text, _, kind in self.pieces if kind == _CONTROL}
         found = []
         for text, index in ids.items():
+            if text in controls:
+                continue
             splits = [(text[:cut], text[cut:]) for cut in range(1, len(text))]
             found += [(index, len(a), len(b), ids[a], ids[b], a, b) for a, b in splits if a in ids and b in ids]
         return [(each[5], each[6]) for each in sorted(found)]

@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from tokenizers import decoders, models, processors
 
 from trivium.errors import ConfigError, DataError, HubError
 from trivium.tokenizer.call import UNBOUNDED, Encoded, TokenBatch, call_tokenizer, encode_pair, list_of_ids, tidy
+from trivium.tokenizer.chat import apply_template
 from trivium.tokenizer.foreign import guarded, read_folder, text_of
 from trivium.tokenizer.role import CUSTOMARY, ROLES, RoleId, RoleText
 from trivium.tokenizer.stream import FALLBACK_BYTE, bytes_of
@@ -225,10 +226,31 @@ class Tokenizer:
         """Every token as it is stored, with its id."""
         return dict(self.backend.get_vocab(with_added_tokens=True))
 
-    def copy_backend(self, *, plain: bool = False) -> tokenizers.Tokenizer:
-        """A copy whose switches nobody else shares; `plain`: for which special tokens in a text are text."""
-        copy = _copy(self.plain if plain else self.backend)
-        copy.encode_special_tokens = plain
+    def apply_chat_template(
+        self, messages: Any, *, tokenize: bool = True, return_dict: bool = True, **options: Any
+    ) -> Any:
+        """A chat, or a list of chats, as the model's template writes it: text, or a `TokenBatch` (or its ids alone).
+
+        Keywords: `add_generation_prompt`, `continue_final_message`, `tools` (JSON schemas), `documents`,
+        `chat_template`, those of a call (`return_tensors`, `padding`, `truncation`, `max_length`), and variables of
+        the template. Special tokens in messages stay text. Raises `ConfigError` without a template, `RequestError`
+        for messages that it refuses.
+        """
+        return apply_template(self, messages, dict(options), tokenize=tokenize, return_dict=return_dict)
+
+    def copy_backend(
+        self, *, plain: bool = False, without: Collection[str] = (), renamed: Mapping[str, str] | None = None
+    ) -> tokenizers.Tokenizer:
+        """A copy whose switches nobody else shares; `plain`: for which special tokens in a text are text.
+
+        Added tokens can be left out, and have other names under new ids.
+        """
+        copy = _copy(self.plain if plain else self.backend, without=without)
+        copy.encode_special_tokens = plain and not renamed
+        for token in self.backend.get_added_tokens_decoder().values() if renamed else ():
+            if name := (renamed or {}).get(token.content):
+                flags = {flag: getattr(token, flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")}
+                copy.add_tokens([tokenizers.AddedToken(name, special=True, **flags)])
         return copy
 
     def refuse_odd(self, texts: Sequence[Any]) -> None:
@@ -332,14 +354,14 @@ def _restore(backend: tokenizers.Tokenizer, settings: dict[str, Any], calls: Any
     return Tokenizer(backend, settings, calls=calls)
 
 
-def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+def _copy(backend: tokenizers.Tokenizer, *, without: Collection[str] = ()) -> tokenizers.Tokenizer:
     """An equal tokenizer that shares the model, the largest part; never by to_str, which walks every unused id."""
     copy = tokenizers.Tokenizer(backend.model)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if (found := getattr(backend, part)) is not None:
             setattr(copy, part, found)
     added = backend.get_added_tokens_decoder()
-    copy.add_tokens([added[number] for number in sorted(added)])
+    copy.add_tokens([added[number] for number in sorted(added) if added[number].content not in without])
     return copy
 
 

@@ -1,0 +1,316 @@
+"""Chats to text and ids through the templates that models bring (Jinja), which may be anybody's.
+
+A template sees plain data and runs in Jinja's sandbox, bounded in iterations and text. What users write stays text:
+a control token that is spelled in a message never becomes its id, only the template's own do.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from trivium.errors import ConfigError, RequestError, TriviumError
+from trivium.tokenizer.call import TokenBatch, call_encoded
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from trivium.tokenizer.tokenizer import Tokenizer
+
+TEMPLATE_CHARACTERS = 1 << 20
+TEXT_CHARACTERS = 1 << 24  # of what a template makes, whole or in part
+ITERATIONS = 1_000_000  # of all loops of one rendering; 1000 messages with 20 tools need a tenth
+_OF_THE_CALL = ("return_tensors", "padding", "truncation", "max_length")
+_GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
+_PADDERS = {"center", "ljust", "rjust", "zfill", "expandtabs"}  # a short word for a long text
+
+
+def apply_template(
+    tokenizer: "Tokenizer", messages: Any, options: dict[str, Any], *, tokenize: bool, return_dict: bool
+) -> Any:
+    """What `Tokenizer.apply_chat_template` gives."""
+    many = bool(messages) and isinstance(messages, list | tuple) and isinstance(messages[0], list | tuple)
+    chats = list(messages) if many else [messages]
+    call = dict(options.pop("tokenizer_kwargs", None) or {})
+    call |= {name: options.pop(name) for name in _OF_THE_CALL if name in options}
+    if not tokenize:
+        texts = [render_chat(tokenizer, chat, options) for chat in chats]
+        return texts if many else texts[0]
+    batch = encode_chat(tokenizer, chats, options, call)
+    if not many and call.get("return_tensors") is None:
+        batch.data = {name: rows[0] for name, rows in batch.items()}
+    return batch if return_dict else batch["input_ids"]
+
+
+def render_chat(tokenizer: "Tokenizer", messages: Any, options: dict[str, Any]) -> str:
+    """The text that a template makes of messages; raises `RequestError` and `ConfigError`."""
+    if not isinstance(messages, list | tuple):
+        raise RequestError(f"a chat is {type(messages).__name__}; expected a list of messages; give one")
+    options = dict(options)
+    chosen, tools = options.pop("chat_template", None), options.pop("tools", None)
+    unfinished = options.pop("continue_final_message", False)
+    source = choose_template(tokenizer.settings.get("chat_template"), chosen, with_tools=tools is not None)
+    chat = [_message(each) for each in messages]
+    if not chat:
+        raise RequestError("a chat without messages; expected at least one; add one")
+    if unfinished and options.get("add_generation_prompt"):
+        raise ConfigError("continue_final_message with add_generation_prompt; expected one of the two; drop one")
+    tag = secrets.token_hex(16)
+    if unfinished:
+        if not isinstance(chat[-1].get("content"), str):
+            raise RequestError("the final message has no text to continue; expected content; add it")
+        chat[-1]["content"] += f"{tag} "
+    given = {"add_generation_prompt": False, "documents": None} | _plain(options)
+    text = _render(source, tokenizer.special_tokens | given | {"messages": chat, "tools": _plain(tools)})
+    if not unfinished:
+        return text
+    at = text.rfind(tag)
+    if at < 0:
+        raise RequestError("the chat template drops the final message; expected it in the text; do not continue it")
+    return text[:at] if text[at : at + len(tag) + 1] == f"{tag} " else text[:at].rstrip()
+
+
+def encode_chat(tokenizer: "Tokenizer", chats: list[Any], template: dict[str, Any], call: dict[str, Any]) -> TokenBatch:
+    """Ids of chats, the template's control tokens alone being control ids; `call` holds the keywords of a call."""
+    source = choose_template(
+        tokenizer.settings.get("chat_template"),
+        template.get("chat_template"),
+        with_tools=template.get("tools") is not None,
+    )
+    guard = _Guard(tokenizer, source)
+    texts = [render_chat(tokenizer, guard.mark(chat), guard.mark(template)) for chat in chats]
+    return call_encoded(tokenizer, [guard.name_controls(text) for text in texts], guard.backend, guard.originals, call)
+
+
+class _Guard:
+    """Tells the control tokens that a template writes from those that its users wrote.
+
+    In what users wrote each gets digits that nobody can guess on both sides, and so do ends of texts that could
+    become one with their neighbours. What the rendered text then has without digits is the template's, and goes to a
+    copy of the tokenizer that knows it by another such name, and by no other.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", template: str) -> None:
+        added = tokenizer.backend.get_added_tokens_decoder()
+        # Added tokens that are not special are control tokens where the template writes them, as Qwen's <tool_call>.
+        self.controls = {
+            token.content: (number, token)
+            for number, token in added.items()
+            if token.special or (token.content in template and not token.content.isspace())
+        }
+        self.before, self.after, self.edge = (str(10**23 + secrets.randbelow(10**23)) for _ in range(3))
+        words = sorted(self.controls, key=len, reverse=True)
+        self.spelled = re.compile("|".join(map(re.escape, words))) if words else None
+        self.heads = {word[:size] for word in words for size in range(1, len(word))}
+        self.tails = {word[size:] for word in words for size in range(1, len(word))}
+        self.longest = max(map(len, words), default=0)
+        self.names = {word: f"<{secrets.token_hex(16)}>" for word in words}
+        self.backend = tokenizer.copy_backend(plain=True, without=set(words), renamed=self.names)
+        words_of = {name: word for word, name in self.names.items()}
+        ids = {token.content: number for number, token in added.items()}
+        # Tokens without a place in the vocabulary were numbered anew, ordinary ones too.
+        copied = self.backend.get_added_tokens_decoder()
+        self.originals = {number: ids[words_of.get(token.content, token.content)] for number, token in copied.items()}
+
+    def mark(self, value: Any) -> Any:
+        """The same plain data with every control token in its texts marked."""
+        if isinstance(value, dict):
+            return {key: each if key == "chat_template" else self.mark(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mark(each) for each in value]
+        if not isinstance(value, str) or self.spelled is None:
+            return value
+        text = self.spelled.sub(lambda found: f"{self.before}{found[0]}{self.after}", value)
+        sizes = range(1, min(self.longest, len(value) + 1))
+        first = any(value[:size] in self.tails for size in sizes)
+        last = any(value[-size:] in self.heads for size in sizes)
+        return f"{self.edge * first}{text}{self.edge * last}"
+
+    def name_controls(self, text: str) -> str:
+        """A rendered text without marks, in which the template's control tokens bear the names of the copy."""
+
+        def name(found: re.Match[str]) -> str:
+            theirs = text.endswith(self.before, 0, found.start()) or text.startswith(self.after, found.end())
+            return found[0] if theirs else self.names[found[0]]
+
+        named = self.spelled.sub(name, text) if self.spelled is not None else text
+        for mark in (self.before, self.after, self.edge):
+            named = named.replace(mark, "")
+        return named
+
+
+def choose_template(templates: Any, chosen: str | None, *, with_tools: bool) -> str:
+    """The template to use: one that is given, one of several by its name, or the only one; raises `ConfigError`."""
+    if isinstance(templates, list):
+        templates = {each.get("name"): each.get("template") for each in templates if isinstance(each, dict)}
+    named: dict[Any, Any] = templates if isinstance(templates, dict) else {"default": templates}
+    found = named.get(chosen) if chosen is not None else None
+    if chosen is not None and found is None:
+        found = chosen
+    if found is None:
+        found = (named.get("tool_use") if with_tools else None) or named.get("default")
+    if not isinstance(found, str):
+        known = f"only {', '.join(map(str, named))}" if named.keys() - {"default"} else "none"
+        raise ConfigError(
+            f"the tokenizer has no chat template to use ({known}); expected one, as chat models have; pass "
+            "chat_template="
+        )
+    return found
+
+
+def _message(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
+        raise RequestError(
+            f"a message of a chat is {type(value).__name__}; expected a dict with role and content; correct it"
+        )
+    return {name: _plain(each) for name, each in value.items() if each is not None}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A copy of JSON-like data: templates get to see nothing else, so no object of the program."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if depth < 32 and isinstance(value, list | tuple):
+        return [_plain(each, depth + 1) for each in value]
+    if depth < 32 and isinstance(value, dict):
+        return {str(key): _plain(each, depth + 1) for key, each in value.items()}
+    raise RequestError(
+        f"a chat template was given {type(value).__name__} at depth {depth}; expected texts, numbers, lists and dicts; "
+        "give tools as JSON schemas"
+    )
+
+
+def _render(source: str, variables: dict[str, Any]) -> str:
+    import jinja2
+
+    template, count = _compile(source), 0
+    budget = [ITERATIONS]
+    pieces = []
+    try:
+        for piece in template.generate(**variables, **{_TICK: lambda: _spend(budget)}):
+            count += len(piece)
+            _bounded(count)
+            pieces.append(piece)
+    except TriviumError:
+        raise
+    except jinja2.exceptions.SecurityError as error:
+        raise RequestError(
+            f"the chat template tries what the sandbox forbids ({_line(error)}); do not trust it"
+        ) from None
+    except Exception as error:  # whatever a template does with what it was given
+        raise RequestError(
+            f"the chat template cannot render these messages ({_line(error)}); expected roles and contents that it "
+            "knows; correct them"
+        ) from None
+    return "".join(pieces)
+
+
+_TICK = "tick_" + secrets.token_hex(8)
+_JOIN = "join_" + secrets.token_hex(8)
+
+
+@lru_cache(maxsize=16)
+def _compile(source: str) -> "jinja2.Template":
+    import jinja2
+    from jinja2 import nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    if len(source) > TEMPLATE_CHARACTERS:
+        raise ConfigError(f"a chat template of {len(source):,} characters; expected at most a million; use another")
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], cache_size=0
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    environment.globals[_JOIN] = lambda *parts: _bounded_text([str(part) for part in parts])
+    safe, operations = environment.is_safe_attribute, environment.binop_table
+    # Set on the one object: what a template could grow a text with is bounded.
+    environment.is_safe_attribute = (  # type: ignore[method-assign]
+        lambda obj, attr, value: attr not in _PADDERS and safe(obj, attr, value)
+    )
+    environment.intercepted_binops = frozenset({"+", "*", "**", "%"})
+    environment.call_binop = (  # type: ignore[method-assign]
+        lambda context, operator, left, right: _compute(operations[operator], operator, left, right)
+    )
+    environment.filters.pop("center")
+    marked = _GENERATION.sub(lambda tag: f"{{%{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}%}}", source)
+    try:
+        tree = environment.parse(marked)
+        for loop in tree.find_all(nodes.For):
+            loop.body.insert(0, nodes.ExprStmt(_call(nodes, _TICK, [])))
+        _replace_joins(nodes, tree)
+        return environment.from_string(tree)
+    except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
+        raise ConfigError(f"the chat template is no template ({_line(error)}); expected Jinja; get it again") from None
+
+
+def _call(nodes: Any, name: str, arguments: list[Any]) -> Any:
+    return nodes.Call(nodes.Name(name, "load"), arguments, [], None, None)
+
+
+def _replace_joins(nodes: Any, tree: Any) -> None:
+    """Every `a ~ b` as a call that minds the length."""
+    for name, value in list(tree.iter_fields()):
+        for at, node in enumerate(value if isinstance(value, list) else [value]):
+            if not isinstance(node, nodes.Node):
+                continue
+            _replace_joins(nodes, node)
+            if isinstance(node, nodes.Concat):
+                new = _call(nodes, _JOIN, node.nodes)
+                if isinstance(value, list):
+                    value[at] = new
+                else:
+                    setattr(tree, name, new)
+
+
+def _compute(operation: Callable[[Any, Any], Any], name: str, left: Any, right: Any) -> Any:
+    sizes = [len(each) if isinstance(each, str | list | tuple) else 0 for each in (left, right)]
+    numbers = [each for each in (left, right) if isinstance(each, int)]
+    if name == "*" and any(sizes):
+        _bounded(max(sizes) * max([0, *numbers]))
+    elif name == "**" or (name == "*" and any(abs(each) > 2**64 for each in numbers)):
+        _bounded(max([0, *map(abs, numbers)]) * 1000 if any(abs(each) > 1000 for each in numbers) else 0)
+    elif name == "%" and isinstance(left, str):
+        _bounded(sum(int(digits) for digits in re.findall(r"\d{1,18}", left)) + len(left))
+    else:
+        _bounded(sum(sizes))
+    return operation(left, right)
+
+
+def _bounded(count: int) -> None:
+    if count > TEXT_CHARACTERS:
+        raise RequestError(
+            f"the chat template makes more than {TEXT_CHARACTERS:,} characters; expected a chat; shorten it or use "
+            "another template"
+        )
+
+
+def _bounded_text(parts: list[str]) -> str:
+    _bounded(sum(map(len, parts)))
+    return "".join(parts)
+
+
+def _spend(budget: list[int]) -> None:
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise RequestError(
+            f"the chat template loops more than {ITERATIONS:,} times; expected a chat; shorten it or use another "
+            "template"
+        )
+
+
+def _refuse(message: Any) -> None:
+    raise RequestError(f"the chat template refuses these messages ({_line(message)}); expected others; correct them")
+
+
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:200]
