@@ -125,6 +125,7 @@ PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "marian": ("marian", {**_MARIAN, "scale_embedding": True, "activation_function": "swish"}),
     "bart": ("bart", {**_MARIAN, "activation_function": "gelu"}),
+    "pegasus": ("pegasus", {**_MARIAN, "activation_function": "relu", "scale_embedding": True}),
     "bart-scaled": ("bart", {**_MARIAN, "activation_function": "relu", "scale_embedding": True}),
     "marian-2017": ("marian", {**_MARIAN, "scale_embedding": True, "activation_function": "relu"}),
 }
@@ -172,7 +173,7 @@ def build_pair(
     for module in theirs.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # heads have one of their own
-    if name in ("marian", "bart"):
+    if name in ("marian", "bart", "pegasus"):
         theirs.final_logits_bias.normal_(generator=torch.Generator().manual_seed(seed))
     theirs = theirs.to(dtype).eval()
     if dtype == torch.float64:
@@ -205,7 +206,7 @@ def exact(model: nn.Module) -> None:
             module.forward = types.MethodType(_norm, module)
         elif kind.endswith("RotaryEmbedding"):
             module.forward = types.MethodType(_rotary, module)
-        elif kind == "MarianSinusoidalPositionalEmbedding":
+        elif kind in ("MarianSinusoidalPositionalEmbedding", "PegasusSinusoidalPositionalEmbedding"):
             count, size = module.weight.shape
             angle = torch.arange(count, dtype=torch.float64)[:, None] / 10000 ** (
                 torch.arange(0, size, 2, dtype=torch.float64) / size

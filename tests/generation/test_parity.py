@@ -23,7 +23,7 @@ NEW = 16
 # An untrained encoder–decoder repeats one token for ever; forbidding that makes fifty different texts of it.
 LIVELY = {"no_repeat_ngram_size": 1}
 MODELS = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "qwen3-window", "t5", "t5-v1.1", "mt5", "marian-2017", "marian"]
-MODELS += ["bart"]
+MODELS += ["bart", "pegasus"]
 
 
 def prompts_of(count: int) -> list[list[int]]:

@@ -46,6 +46,19 @@ CONFIGS = {
         **SMALL,
         **LAYER,
     ),
+    "pegasus": ModelConfig(
+        family="encoder_decoder",
+        position="sinusoidal",
+        num_encoder_layers=2,
+        norm_epsilon=1e-5,
+        embedding_scale=True,
+        activation="relu",
+        max_positions=64,
+        eos_id=1,
+        decoder_start_id=0,
+        **SMALL,
+        **LAYER,
+    ),
     "mistral": ModelConfig(family="decoder", num_kv_heads=2, window=9, max_positions=64, eos_id=2, **SMALL),
     "qwen2": ModelConfig(family="decoder", num_kv_heads=2, qkv_bias=True, max_positions=64, eos_id=2, **SMALL),
     "t5": ModelConfig(
@@ -107,7 +120,7 @@ def test_every_field_is_either_kept_or_refused(model_type: str) -> None:
     """Change each field in turn: reading back gives it again, or saving says its name."""
     others: dict[str, Any] = {
         "family": "decoder" if CONFIGS[model_type].family == "encoder" else "encoder",
-        "position": "sinusoidal" if model_type != "marian" else "rope",
+        "position": "rope" if CONFIGS[model_type].position == "sinusoidal" else "sinusoidal",
         "head": "none",
         "labels": ("a", "b"),
         "problem": "multi",
@@ -220,7 +233,7 @@ FOREIGN = [
     ("bert", {"model_type": "albert"}, "leaves out: all its layers share one set of weights"),
     ("bert", {"model_type": "modernbert"}, "leaves out"),
     ("llama", {"model_type": "gemma3_text"}, "leaves out"),
-    ("bart", {"model_type": "pegasus"}, "leaves out"),
+    ("pegasus", {"static_position_embeddings": False}, "static_position_embeddings"),
     ("marian", {"model_type": "mamba"}, "model_type 'mamba'; expected one of gpt2, roberta"),
     ("marian", {"model_type": ["t5"]}, "model_type"),
 ]

@@ -151,6 +151,7 @@ def test_a_head_that_the_file_lacks_begins_at_random_and_is_named(tmp_path: Path
         again = load_model(tmp_path / "tuned", head="sequence", labels=["schlecht", "gut"])
     assert torch.equal(again.classify(inputs), model.classify(inputs))
     assert again.config.labels == ("schlecht", "gut")
+    assert load_model(tmp_path / "tuned", problem="multi").config.problem == "multi"
     with pytest.warns(UserWarning, match=r"weights for classifier\.output\.weight, classifier\.output\.bias:"):
         other = load_model(tmp_path / "tuned", labels=["a", "b", "c"])
     assert other.classify(inputs).shape == (4, 3)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.reference import PAIRS, Pair, build_pair, exact, opener_of, our_logits, sides, their_logits
-from trivium.errors import ConfigError
+from trivium.errors import ConfigError, HubError
 from trivium.hub.auto import assemble, load_model, save_model
 from trivium.hub.family import row_of
 from trivium.hub.names import canonical, to_ours
@@ -81,7 +82,7 @@ def make_targets(inputs: Side, seed: int) -> Tensor:
 def trained_by_transformers(pair: Pair) -> list[Tensor]:
     """The tensors to compare in training: the bias of Marian and BART is a buffer there and a parameter here."""
     found = [parameter for parameter in pair.theirs.parameters() if parameter.requires_grad]
-    if pair.ours.head.bias is not None and pair.settings["model_type"] in ("marian", "bart"):
+    if pair.ours.head.bias is not None and pair.settings["model_type"] in ("marian", "bart", "pegasus"):
         found.append(pair.theirs.final_logits_bias.requires_grad_())
     return found
 
@@ -209,3 +210,51 @@ def test_untied_heads(name: str, tmp_path: Path, complaints: pytest.LogCaptureFi
     assert again.config == ours.config
     assert torch.equal(our_logits(again, inputs, context), expected)
     assert bool(complaints.records) == name.startswith("t5")
+
+
+# Tensors that older versions of transformers wrote a second time, because both names were one parameter.
+TWICE = {
+    "gpt2": {"lm_head.weight": "transformer.wte.weight"},
+    "bert": {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+    "roberta": {
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
+    "distilbert": {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    "t5": {
+        "lm_head.weight": "shared.weight",
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+    },
+    "qwen3-tied": {"lm_head.weight": "model.embed_tokens.weight"},
+    "bart": {
+        "lm_head.weight": "model.shared.weight",
+        "model.encoder.embed_tokens.weight": "model.shared.weight",
+        "model.decoder.embed_tokens.weight": "model.shared.weight",
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(TWICE))
+@torch.no_grad()
+def test_tensors_under_two_names(name: str, tmp_path: Path) -> None:
+    """They may be there or not, and must agree: one that differs is a damaged file, or a head of its own."""
+    pair = build_pair(name)
+    save_model(pair.ours, tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    inputs, context = sides(pair.ours)
+    for copy, original in TWICE[name].items():
+        save_file({**tensors, copy: tensors[original].clone()}, path)
+        assert torch.equal(our_logits(load_model(tmp_path), inputs, context), our_logits(pair.ours, inputs, context)), (
+            copy
+        )
+        save_file({**tensors, copy: tensors[original] + 1}, path)
+        if copy == "lm_head.weight":
+            assert not load_model(tmp_path).config.tie_embeddings
+        else:
+            with pytest.raises(HubError, match=r"differs from"):
+                load_model(tmp_path)

@@ -19,7 +19,7 @@ from trivium.hub.decoding import read_generation as read_generation
 from trivium.hub.family import architecture_of, choose, complete, label_settings, read_config, row_of, write_config
 from trivium.hub.names import canonical, to_ours, to_theirs
 from trivium.hub.resolve import resolve_folder
-from trivium.model.config import Head, ModelConfig
+from trivium.model.config import Head, ModelConfig, Problem
 from trivium.model.init import initialize
 from trivium.model.transformer import Transformer
 
@@ -49,19 +49,20 @@ def load_model(
     dtype: torch.dtype | Literal["stored"] | None = None,
     head: Head | None = None,
     labels: Sequence[str] | None = None,
+    problem: Problem | None = None,
 ) -> Transformer:
     """The model of a Hugging Face folder or hub name, in evaluation mode.
 
     Weights are float32 unless `dtype` says otherwise (“stored”: as they lie in the file) and stay mapped from disk
-    where nothing has to be converted. `head` and `labels` replace what config.json says, to fine-tune: what the file
-    lacks for them is freshly initialised, and a `UserWarning` names it. Raises `HubError` when the folder cannot be
-    had, is damaged, or holds a model that trivium does not compute.
+    where nothing has to be converted. `head`, `labels` and `problem` replace what config.json says, to fine-tune: what
+    the file lacks for them is freshly initialised, and a `UserWarning` names it. Raises `HubError` when the folder
+    cannot be had, is damaged, or holds a model that trivium does not compute.
     """
     folder = resolve_folder(name_or_folder)
     settings = read_json(inside(folder, "config.json"))
     wanted = torch.float32 if dtype is None else dtype
     dtype = None if wanted == "stored" else wanted
-    return assemble(settings, read_tensors(folder), dtype=dtype, head=head, labels=labels)
+    return assemble(settings, read_tensors(folder), dtype=dtype, head=head, labels=labels, problem=problem)
 
 
 def load_model_config(name_or_folder: str | Path) -> ModelConfig:
@@ -76,17 +77,18 @@ def assemble(
     dtype: torch.dtype | None = None,
     head: Head | None = None,
     labels: Sequence[str] | None = None,
+    problem: Problem | None = None,
 ) -> Transformer:
     """A model from the object of a config.json and foreign tensors, taking these over without a copy.
 
-    `head` and `labels` as in `load_model`. Raises `HubError` unless the two fit exactly.
+    `head`, `labels` and `problem` as in `load_model`. Raises `HubError` unless the two fit exactly.
     """
     settings = complete(settings, tensors)
     row = row_of(settings)
     if head is not None:
         settings = {**settings, "architectures": [architecture_of(row, head)]}
-    if labels is not None:
-        settings = {**settings, **label_settings(labels), "num_labels": None, "problem_type": None}
+    if labels is not None or problem is not None:
+        settings = {**settings, **label_settings(labels, problem)}
     naming = row.naming
     tensors = canonical(naming, tensors)
     config = read_config(settings, tensors)

@@ -104,12 +104,13 @@ def architecture_of(row: Row, head: Head) -> str:
     return re.sub(_LANGUAGE, "", row.architecture) + _ENDINGS[head] if head in _ENDINGS else row.architecture
 
 
-def label_settings(labels: Sequence[str]) -> dict[str, Any]:
-    """How a config.json names the classes."""
-    return {
-        "id2label": {str(index): label for index, label in enumerate(labels)},
-        "label2id": {label: index for index, label in enumerate(labels)},
-    }
+def label_settings(labels: Sequence[str] | None, problem: Problem | None) -> dict[str, Any]:
+    """How a config.json names the classes and the kind of problem; other classes make a stored kind void."""
+    kind = {"problem_type": None if problem is None else _PROBLEMS[problem]}
+    if labels is None:
+        return kind
+    names = {"id2label": {str(index): label for index, label in enumerate(labels)}, "num_labels": None}
+    return kind | names | {"label2id": {label: index for index, label in enumerate(labels)}}
 
 
 def _read_head(row: Row, settings: Settings, tensors: Tensors) -> dict[str, Any]:
@@ -170,7 +171,8 @@ def _written(model_type: str, config: ModelConfig) -> dict[str, Any]:
     row = TABLE[model_type]
     written: dict[str, Any] = {"architectures": [architecture_of(row, config.head)], "model_type": model_type}
     if config.head in ("sequence", "token"):
-        written |= label_settings(config.labels) | {"problem_type": _PROBLEMS[config.problem]}
+        written |= label_settings(config.labels, config.problem if config.head == "sequence" else None)
+        del written["num_labels"]
     for key, (name, _) in row.keys.items():
         value = getattr(config, name)
         if name == "decoder_start_id" and value is None:

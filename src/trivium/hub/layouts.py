@@ -218,6 +218,15 @@ MARIAN = Naming(
     rules=_TWO_STACKS,
 )
 
+PEGASUS = replace(
+    MARIAN,
+    sinusoids=("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"),
+    rules=(
+        *_TWO_STACKS,
+        *_rules("encoder.layer_norm encoder.norm, decoder.layer_norm decoder.norm", prefix="model."),
+    ),
+)
+
 
 def _bart_places(stack: str, ours: str) -> tuple[Rule, ...]:
     positions = f"{ours}.positions.weight"

@@ -13,6 +13,7 @@ from torch import Tensor
 from trivium.errors import HubError
 from trivium.hub.convert import listing
 from trivium.model.config import Head, ModelConfig
+from trivium.model.position import sinusoids
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Naming:
     rules: tuple[Rule, ...]
     prefix: str = ""  # AutoModel saves without it
     span_prefix: str = ""  # what some classes for question answering have instead
+    sinusoids: tuple[str, ...] = ()  # tables that the file must hold though they are no weights
     ignored: tuple[str, ...] = ()  # patterns: buffers that are a function of the config, heads we do not have
 
 
@@ -133,6 +135,9 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
             name = naming.span_prefix + name.removeprefix(naming.prefix)
         theirs.update(dict.fromkeys((name, *copies), tensor))
         left.difference_update(rule.ours)
+    for name in naming.sinusoids:
+        places, table = torch.arange(config.max_positions or 1024), tensors["embedding.tokens.weight"]
+        theirs[name] = sinusoids(places, config.hidden_size, table.dtype)
     if left:
         found = f"this architecture has no place for {listing(sorted(left))}"
         raise HubError(f"{found}; expected parameters that it knows; save the model as another model_type")

@@ -142,6 +142,10 @@ def _write_marian(config: ModelConfig) -> dict[str, Any]:
     return start | limits
 
 
+def _write_pegasus(config: ModelConfig) -> dict[str, Any]:
+    return _write_bart(config) | {"max_position_embeddings": config.max_positions or 1024}
+
+
 def _read_bart(known: Settings, tensors: Tensors) -> dict[str, Any]:
     return _read_marian(known, tensors) | {"embedding_norm": True}
 
@@ -306,6 +310,20 @@ TABLE: dict[str, Row] = {
         write=_write_marian,
         loose=("head_bias",),
     ),
+    "pegasus": Row(
+        architecture="PegasusForConditionalGeneration",
+        naming=layouts.PEGASUS,
+        fixed={**_TWO_STACKS, "position": "sinusoidal", "norm_placement": "pre"},
+        keys=_keys(
+            _TWO_STACKS_KEYS
+            + """bos_token_id bos_id, eos_token_id eos_id 1, pad_token_id pad_id 0,
+            decoder_start_token_id decoder_start_id 0"""
+        ),
+        requires={"is_encoder_decoder": True, "static_position_embeddings": True},
+        read=_read_marian,
+        write=_write_pegasus,
+        loose=("head_bias",),
+    ),
     "bart": Row(
         architecture="BartForConditionalGeneration",
         naming=layouts.BART,
@@ -329,5 +347,4 @@ LEFT_OUT = {
     "modernbert": "its layers alternate between two attentions with two rotary bases",
     "gemma3": "its layers alternate between two attentions with two rotary bases, and each has four norms",
     "gemma3_text": "its layers alternate between two attentions with two rotary bases, and each has four norms",
-    "pegasus": "no data or checkpoint of its kind can be had to test it with",
 }
