@@ -55,7 +55,7 @@ BUDGETS = {
     "evaluation": 900,
     "training": 1600,
     "pipelines": 1800,
-    "single files": 1560,
+    "single files": 1600,
 }
 
 

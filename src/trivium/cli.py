@@ -276,6 +276,22 @@ def convert_command(
     print(f"{load_model(out, dtype='stored').config.family} in {out}")
 
 
+@app.command("run")
+def run_command(
+    task: Annotated[str, typer.Argument(help="summarization, translation_en_to_zh, text-classification, …")],
+    folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],
+    options: Annotated[list[str] | None, typer.Argument(help="name=value …, such as num_beams=4")] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Each line is an input; one result a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each result as one line of JSON.")] = False,
+) -> None:
+    """Do a task with the text on standard input: trivium run TASK DIR < file."""
+    from trivium.pipelines.command import decode_input, read_options, run_task, show_result
+
+    text = decode_input(sys.stdin.buffer.read())
+    for result in run_task(task, folder, text, lines=lines, options=read_options(options or [])):
+        print(show_result(result, as_json=as_json, lines=lines), flush=True)
+
+
 @app.command("evaluate")
 def evaluate_command(
     folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],

@@ -159,7 +159,8 @@ def test_long_texts_are_refused_or_cut_as_asked(short_sighted: Path) -> None:
     cut = reader("summarize: " + text, truncation=True, max_length=40).input_ids
     kept = reader.decode(cut, skip_special_tokens=True).removeprefix("summarize: ")
     assert ours(text, truncation=True) == ours(kept, truncation=False)
-    assert ours(text, truncation=False) != ours(text, truncation=True), "read whole, as asked"
+    whole, part = (ours(text, truncation=cut, num_beams=1, logprobs=True)[0]["logprobs"] for cut in (False, True))
+    assert whole != part, "read whole, as asked"
 
 
 def test_a_long_summary_is_the_summary_of_summaries(short_sighted: Path) -> None:
@@ -196,6 +197,27 @@ def test_logprobs_and_stop_strings(folders: dict[str, Path]) -> None:
     stop = found["generated_text"][4:6]
     for name in ("stop", "stop_strings", "stop_sequence"):
         assert ours(TEXTS[0], **{name: stop}) == [{"generated_text": found["generated_text"].partition(stop)[0]}]
+
+
+def test_a_chat_is_answered_as_in_transformers(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "chat"
+    shutil.copytree(folders["llama"], folder)
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+    )
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
+    ours, reference = pipeline("text-generation", model=folder), theirs("text-generation", folder)
+    chat = [{"role": "user", "content": "Return the axis."}]
+    assert ours(chat, **GREEDY) == reference(chat, **GREEDY)
+    assert ours([chat, chat], **GREEDY) == reference([chat, chat], **GREEDY)
+    assert ours(chat, return_full_text=False, **GREEDY) == reference(chat, return_full_text=False, **GREEDY)
+    begun = [*chat, {"role": "assistant", "content": "The"}]
+    assert ours(begun, **GREEDY) == reference(begun, **GREEDY)
+    with pytest.raises(RequestError, match="texts and chats in one list"):
+        ours([chat, "text"])
+    with pytest.raises(ConfigError, match="template"):
+        pipeline("text-generation", model=folders["llama"])(chat)
 
 
 def test_an_opened_model_needs_its_tokenizer(folders: dict[str, Path]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trivium.errors import ConfigError, RequestError
+from trivium.errors import RequestError
 from trivium.generation.packed import prepare_decoding
 from trivium.generation.row import Generation
 from trivium.generation.settings import SETTINGS, SamplingConfig, combine_settings
@@ -187,11 +187,23 @@ def _text(item: Any) -> str:
 
 
 def _after(item: Any, written: str, chat: bool) -> Any:
-    """The prompt with what was written: a text goes on, a chat gets one more message."""
-    return [*item, {"role": "assistant", "content": written}] if chat else item + written
+    """The prompt with what was written: a text or a begun answer goes on, another chat gets one more message."""
+    if not chat:
+        return item + written
+    if _is_begun(item):
+        return [*item[:-1], {**item[-1], "content": item[-1]["content"] + written}]
+    return [*item, {"role": "assistant", "content": written}]
+
+
+def _is_begun(chat: list[Any]) -> bool:
+    """Whether a chat ends within an answer, which is to be continued."""
+    return bool(chat[-1].get("role") == "assistant")
 
 
 def _chat_ids(loaded: Loaded, chat: list[Any]) -> list[int]:
-    if not hasattr(loaded.tokenizer, "apply_chat_template"):
-        raise ConfigError("this tokenizer has no chat template; expected one for messages; pass plain text")
-    return list(loaded.tokenizer.apply_chat_template(chat, add_generation_prompt=True))
+    begun = _is_begun(chat)
+    return list(
+        loaded.tokenizer.apply_chat_template(
+            chat, return_dict=False, add_generation_prompt=not begun, continue_final_message=begun
+        )
+    )
