@@ -50,7 +50,7 @@ BUDGETS = {
     "model": 1560,
     "tokenizer": 1900,
     "data": 1850,
-    "hub": 1690,
+    "hub": 1750,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,

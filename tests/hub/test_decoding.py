@@ -75,6 +75,8 @@ def test_task_parameters_of_another_form_are_refused(tmp_path: Path, tasks: Any)
         {"temperature": "hot"},
         {"num_beams": 2.5},
         {"num_beams": -1},
+        {"num_beams": 1001},
+        {"num_return_sequences": 10**6},
         {"top_p": True},
         {"do_sample": 1},
         {"early_stopping": "soon"},

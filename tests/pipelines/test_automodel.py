@@ -233,6 +233,9 @@ def test_what_it_cannot_do_is_said(saved: dict[str, Path]) -> None:
         trivium.AutoModelForTokenClassification.from_pretrained(saved["bert"], num_labels=3, id2label={0: "a", 1: "b"})
     with pytest.raises(ConfigError, match="num_labels is 0"):
         trivium.AutoModelForTokenClassification.from_pretrained(saved["bert"], num_labels=0)
+    with pytest.raises(ConfigError, match=r"AutoModel.from_pretrained has no labels; expected num_labels"):
+        trivium.AutoModel.from_pretrained(saved["bert"], labels=3)
+    assert trivium.AutoModel.from_pretrained(saved["bert"], trust_remote_code=True).config.head == "none"
     with pytest.raises(HubError, match="no folder"):
         trivium.AutoModel.from_pretrained("./nowhere")
     model = trivium.AutoModelForSeq2SeqLM.from_pretrained(saved["t5"])

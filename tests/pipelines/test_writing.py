@@ -220,6 +220,17 @@ def test_a_chat_is_answered_as_in_transformers(folders: dict[str, Path], tmp_pat
         pipeline("text-generation", model=folders["llama"])(chat)
 
 
+def test_control_tokens_in_a_text_are_text_unless_asked_for(t5_folder: Path) -> None:
+    ours, text = pipeline("text2text-generation", model=t5_folder), "Return the <extra_id_0> of the <extra_id_1>."
+    reader = transformers.AutoTokenizer.from_pretrained(t5_folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(t5_folder)
+    written = model.generate(reader(text, return_tensors="pt").input_ids, max_new_tokens=9)
+    options = {"max_new_tokens": 9, "logprobs": True}
+    asked, plain = (ours(text, split_special_tokens=split, **options)[0] for split in (False, True))
+    assert asked["generated_text"] == reader.decode(written[0], skip_special_tokens=True)
+    assert plain == ours(text, **options)[0] and plain["logprobs"] != asked["logprobs"]
+
+
 def test_an_opened_model_needs_its_tokenizer(folders: dict[str, Path]) -> None:
     model, tokenizer = load(folders["llama"])
     ours = pipeline("text-generation", model=model, tokenizer=tokenizer, device=-1)

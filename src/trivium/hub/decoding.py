@@ -40,6 +40,7 @@ _KINDS: dict[str, _Kind] = {
     "early_stopping": "stopping",
     "stop_strings": "texts",
 }
+_MOST_ROWS = 1000  # each is a row of the cache: a file must not be able to ask for all memory
 # What would change the text and is not computed here, with the values that mean “off”.
 _FOREIGN: dict[str, tuple[Any, ...]] = {
     "diversity_penalty": (0.0,),
@@ -101,7 +102,10 @@ def _checked(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
 def _value(known: Mapping[str, Any], name: str, kind: _Kind, file: str) -> Any:
     value = known[name]
     if kind in ("count", "number", "flag", "id"):
-        return typed(known, name, kind)
+        found = typed(known, name, kind)
+        if name in ("num_beams", "num_return_sequences") and found > _MOST_ROWS:
+            raise HubError(f"{file} sets {name}={found}; expected at most {_MOST_ROWS}; correct the file")
+        return found
     if kind == "stopping" and (isinstance(value, bool) or value == "never"):
         return value
     if kind == "ids" and (ids := [value] if isinstance(value, int) else value) and _are_ids(ids):

@@ -13,6 +13,9 @@ from trivium.hub.resolve import resolve_folder
 from trivium.model.config import Head, Problem
 from trivium.pipelines.opened import OpenedModel
 
+# Keywords of theirs that change nothing here, `label2id` because it says what `id2label` does.
+_IDLE = {"label2id", "token", "trust_remote_code", "use_safetensors", "device_map", "low_cpu_mem_usage"}
+_IDLE |= {"attn_implementation", "ignore_mismatched_sizes"}
 _PROBLEMS: dict[str, Problem] = {
     "single_label_classification": "single",
     "multi_label_classification": "multi",
@@ -36,13 +39,18 @@ class Opener:
         id2label: Mapping[Any, str] | None = None,
         problem_type: str | None = None,
         dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        **others: Any,
     ) -> OpenedModel:
         """The model of a folder or hub name, in evaluation mode, float32 unless `dtype` says otherwise.
 
         `num_labels` or `id2label` ask for a head of other classes than the folder has; it begins at random and a
         `UserWarning` says so. Raises `HubError` for what cannot be had, `ConfigError` for a model of another family.
         """
-        folder = resolve_folder(name)
+        if unknown := sorted(others.keys() - _IDLE):
+            expected = "expected num_labels, id2label, problem_type, dtype or revision"
+            raise ConfigError(f"{self.name}.from_pretrained has no {unknown[0]}; {expected}; drop it")
+        folder = resolve_folder(name if revision is None else f"{name}@{revision}")
         model = load_model(folder, dtype=dtype, head=self.head, labels=_labels(num_labels, id2label))
         if model.config.family not in self.families:
             other = next(each.name for each in _OPENERS if model.config.family in each.families)

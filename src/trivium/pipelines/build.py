@@ -19,6 +19,9 @@ from trivium.pipelines.task import Task, find_task
 from trivium.pipelines.writing import stream_texts
 from trivium.tokenizer import Tokenizer
 
+# Keywords of theirs that change nothing here: one framework, one kind of tokenizer, no code from folders.
+IDLE = frozenset(("framework", "use_fast", "trust_remote_code", "token", "device_map", "use_safetensors"))
+
 
 class Pipeline:
     """A function from inputs to results: what `pipeline` gives.
@@ -80,7 +83,8 @@ def pipeline(
 ) -> Pipeline:
     """A function for one of Hugging Face's tasks, with a model of a folder or hub name.
 
-    `model` may also be an opened model, with its `tokenizer`. `options` become defaults of every call. Raises
+    `model` may also be an opened model, with its `tokenizer`. `options` become defaults of every call; `revision` is a
+    branch, tag or commit of a hub name, and Hugging Face's keywords that change nothing here are passed over. Raises
     `ConfigError` for an unknown task, one without a model, or a model that cannot do it; `HubError` for a model that
     cannot be had.
     """
@@ -88,6 +92,9 @@ def pipeline(
     if model is None:
         names = ", ".join(found.models)
         raise ConfigError(f"{task} needs a model; small ones that suit it are {names}; pass one of them as model=")
+    if (revision := options.pop("revision", None)) is not None:
+        model = f"{model}@{revision}"
+    options = {name: value for name, value in options.items() if name not in IDLE}
     return Pipeline(found, _load(task, found, model, tokenizer, device), options)
 
 

@@ -17,10 +17,11 @@ from trivium.generation.text import stream_ids
 from trivium.generation.write import generate
 from trivium.pipelines.loaded import Answer, Loaded, Options, batches, too_long
 
-OPTIONS = (*SETTINGS, "stop_strings", "stop_sequence", "truncation", "prefix", "batch_size", "stream")
+_OURS = ("truncation", "prefix", "batch_size", "stream", "split_special_tokens")
+OPTIONS = (*SETTINGS, "stop_strings", "stop_sequence", *_OURS)
+_FORMS = ("return_full_text", "handle_long_generation", "long")
 CONTINUING = (*OPTIONS, "return_full_text", "handle_long_generation")
 SUMMARIZING = (*OPTIONS, "long")
-_OURS = ("truncation", "prefix", "batch_size", "stream", "return_full_text", "handle_long_generation", "long")
 # A sentence ends after its mark (and the spaces behind it) or with its line.
 _SENTENCE = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*\s+|[。！？；]+[”’」』]*|\n+|\Z)", re.DOTALL)
 
@@ -72,7 +73,7 @@ def stream_texts(loaded: Loaded, item: Any, options: Options) -> Iterator[str]:
 
 def _prepare(loaded: Loaded, items: Sequence[Any], options: Options) -> tuple[SamplingConfig, list[list[int]]]:
     """The settings of a call and the ids of its prompts, of which none is longer than the model reads."""
-    given = {name: value for name, value in options.items() if name not in _OURS}
+    given = {name: value for name, value in options.items() if name not in (*_OURS, *_FORMS)}
     if "stop_sequence" in given:
         given["stop"] = given.pop("stop_sequence")
     config = combine_settings(loaded.settings, given)
@@ -93,6 +94,8 @@ def _prompts(loaded: Loaded, items: Sequence[Any], options: Options, config: Sam
         raise RequestError("texts and chats in one list; expected either; call once for each kind")
     if chats:
         prompts = [_chat_ids(loaded, chat) for chat in chats]
+    elif options.get("split_special_tokens") is False:  # T5's <extra_id_0> in a text shall mean a gap
+        prompts = [loaded.tokenizer.encode_control(prefix + _text(item), add_special=True) for item in items]
     else:
         prompts = loaded.tokenizer.encode_batch([prefix + _text(item) for item in items], add_special=True)
     room = loaded.room(truncation)
