@@ -9,13 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Pages in two languages, which run the same code.
+PAIRS = [("README.md", "README.zh.md"), ("docs/en/article.md", "docs/zh/article.md")]
+RUN = [page for page in PAGES if str(page.relative_to(ROOT)) not in {chinese for _, chinese in PAIRS}]
 
 
 def snippets(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_python_snippets_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     for code in snippets(page, "python"):
@@ -49,9 +52,18 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 
-def test_the_two_readmes_run_the_same_code() -> None:
-    english, chinese = (snippets(ROOT / name, "python") for name in ("README.md", "README.zh.md"))
-    assert [re.sub(r"\s*#.*", "", code) for code in english] == [re.sub(r"\s*#.*", "", code) for code in chinese]
+@pytest.mark.parametrize(("english", "chinese"), PAIRS, ids=lambda name: name)
+def test_both_languages_run_the_same_code(english: str, chinese: str) -> None:
+    for language in ("python", "py", "bash"):
+        one, other = (snippets(ROOT / name, language) for name in (english, chinese))
+        if language != "bash" or english.startswith("docs"):
+            assert [re.sub(r"\s*#.*", "", code) for code in one] == [re.sub(r"\s*#.*", "", code) for code in other]
+
+
+def test_files_that_pages_name_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"`(src/trivium/[\w./]*)`", page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.name)

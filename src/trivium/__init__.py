@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trivium.errors import TriviumError as TriviumError
     from trivium.evaluation.run import evaluate_file as evaluate_file
     from trivium.generation.fill import fill_mask as fill_mask
-    from trivium.generation.sample import SamplingConfig as SamplingConfig
+    from trivium.generation.settings import SamplingConfig as SamplingConfig
     from trivium.generation.text import generate_text as generate_text
     from trivium.generation.text import stream_text as stream_text
     from trivium.generation.write import generate as generate
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from trivium.model.sizes import count_parameters as count_parameters
     from trivium.model.sizes import plan_model as plan_model
     from trivium.model.transformer import Transformer as Transformer
-    from trivium.pipelines import pipeline as pipeline
+    from trivium.pipelines.automodel import AutoModel as AutoModel
+    from trivium.pipelines.automodel import AutoModelForCausalLM as AutoModelForCausalLM
+    from trivium.pipelines.automodel import AutoModelForMaskedLM as AutoModelForMaskedLM
+    from trivium.pipelines.automodel import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
+    from trivium.pipelines.automodel import AutoModelForSeq2SeqLM as AutoModelForSeq2SeqLM
+    from trivium.pipelines.automodel import AutoModelForSequenceClassification as AutoModelForSequenceClassification
+    from trivium.pipelines.automodel import AutoModelForTokenClassification as AutoModelForTokenClassification
+    from trivium.pipelines.build import pipeline as pipeline
     from trivium.tokenizer.tokenizer import Tokenizer as Tokenizer
     from trivium.tokenizer.train import train_tokenizer as train_tokenizer
     from trivium.training.pretraining import pretrain as pretrain
@@ -44,6 +51,13 @@ __version__ = "0.1.0"
 
 # Where each public name lives.
 _HOMES = {
+    "AutoModel": "pipelines.automodel",
+    "AutoModelForCausalLM": "pipelines.automodel",
+    "AutoModelForMaskedLM": "pipelines.automodel",
+    "AutoModelForQuestionAnswering": "pipelines.automodel",
+    "AutoModelForSeq2SeqLM": "pipelines.automodel",
+    "AutoModelForSequenceClassification": "pipelines.automodel",
+    "AutoModelForTokenClassification": "pipelines.automodel",
     "AutoTokenizer": "hub.auto_tokenizer",
     "CheckpointError": "errors",
     "ConfigError": "errors",
@@ -52,7 +66,7 @@ _HOMES = {
     "ModelConfig": "model.config",
     "Recipe": "training.recipe",
     "RequestError": "errors",
-    "SamplingConfig": "generation.sample",
+    "SamplingConfig": "generation.settings",
     "Tokenizer": "tokenizer.tokenizer",
     "Transformer": "model.transformer",
     "TriviumError": "errors",
@@ -68,7 +82,7 @@ _HOMES = {
     "load_config": "config",
     "load_model": "hub.auto",
     "load_recipe": "training.recipe",
-    "pipeline": "pipelines",
+    "pipeline": "pipelines.build",
     "plan_model": "model.sizes",
     "prepare_data": "data.prepare",
     "pretrain": "training.pretraining",

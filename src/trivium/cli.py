@@ -230,7 +230,7 @@ def generate_command(
 ) -> None:
     """Write with a decoder, rewrite with an encoder-decoder, or fill an encoder's masks."""
     from trivium.generation.fill import fill_mask
-    from trivium.generation.sample import SamplingConfig
+    from trivium.generation.settings import SamplingConfig
     from trivium.generation.text import generate_text, stream_text
     from trivium.hub.auto import load
 
@@ -265,15 +265,37 @@ def generate_command(
 
 @app.command("convert")
 def convert_command(
-    folder: Annotated[Path, typer.Argument(help="A model folder whose weights are pytorch_model.bin.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    source: Annotated[Path, typer.Argument(help="A folder with pytorch_model.bin, a GGUF file, or any model folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, or a file that ends in .gguf.")],
+    storage: Annotated[str, typer.Option(help="In GGUF: float32, float16, bfloat16 or q8_0.")] = "float16",
 ) -> None:
-    """Turn pickled weights into a safetensors folder; no code of the file is run."""
-    from trivium.hub.auto import load_model
+    """Turn pickled weights or a GGUF file into a safetensors folder, or a folder into a GGUF file for llama.cpp."""
+    from trivium.hub.auto import load, load_model
+    from trivium.hub.gguf import export_gguf, import_gguf
     from trivium.hub.pickled import convert_pickle
 
-    convert_pickle(folder, out)
+    if out.suffix == ".gguf":
+        export_gguf(*load(str(source)), out, storage=storage)
+        print(f"{storage} in {out}")
+        return
+    (import_gguf if source.suffix == ".gguf" else convert_pickle)(source, out)
     print(f"{load_model(out, dtype='stored').config.family} in {out}")
+
+
+@app.command("run")
+def run_command(
+    task: Annotated[str, typer.Argument(help="summarization, translation_en_to_zh, text-classification, …")],
+    folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],
+    options: Annotated[list[str] | None, typer.Argument(help="name=value …, such as num_beams=4")] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Each line is an input; one result a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each result as one line of JSON.")] = False,
+) -> None:
+    """Do a task with the text on standard input: trivium run TASK DIR < file."""
+    from trivium.pipelines.command import decode_input, read_options, run_task, show_result
+
+    text = decode_input(sys.stdin.buffer.read())
+    for result in run_task(task, folder, text, lines=lines, options=read_options(options or [])):
+        print(show_result(result, as_json=as_json, lines=lines), flush=True)
 
 
 @app.command("evaluate")

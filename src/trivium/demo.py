@@ -21,7 +21,7 @@ from trivium.data.source import list_files
 from trivium.errors import ConfigError, DataError
 from trivium.evaluation.gaps import read_gaps, score_commonest, score_rewriter, score_writer
 from trivium.generation.fill import fill_mask
-from trivium.generation.sample import SamplingConfig
+from trivium.generation.settings import SamplingConfig
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load
 from trivium.machine import inspect_machine

@@ -15,7 +15,7 @@ from tests.generation.identical import assert_identical, trim
 from tests.reference import Pair, build_pair, our_logits, random_rows
 from trivium.generation import SamplingConfig, generate
 from trivium.generation.beam import Beam, Search
-from trivium.generation.sample import apply_history
+from trivium.generation.rules import Past, apply_rules
 from trivium.model import Side
 
 PROMPTS = [50, pytest.param(500, marks=pytest.mark.torture)]
@@ -67,7 +67,7 @@ def greedy_gap(pair: Pair, prompts: list[list[int]], rows: list[list[int]], row:
     history = [*read, *rows[row][:step]]
     context = Side.from_ids([prompts[row]]) if two else None
     logits = our_logits(pair.ours, Side.from_ids([history]), context)[:, -1]
-    best = apply_history(logits, [history], SamplingConfig(**liveliness(pair))).topk(2).values[0]
+    best = apply_rules(logits, [Past(history)], SamplingConfig(**liveliness(pair))).topk(2).values[0]
     return float(best[0] - best[1])
 
 

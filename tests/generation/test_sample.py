@@ -6,19 +6,18 @@ import pytest
 import torch
 from transformers.generation import logits_process as theirs
 
-from trivium.errors import ConfigError
+from trivium.generation.rules import Past, forbid_repeated_ngrams, penalize_repetition
 from trivium.generation.sample import (
-    SamplingConfig,
     choose,
     draw,
-    forbid_repeated_ngrams,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    penalize_repetition,
+    keep_typical,
     restrict,
     token_logprobs,
 )
+from trivium.generation.settings import SamplingConfig
 
 
 def scores(rows: int = 5, vocab: int = 40, seed: int = 0) -> torch.Tensor:
@@ -52,35 +51,23 @@ def test_min_p_equals_transformers(min_p: float) -> None:
     assert torch.equal(keep_min_p(logits_BV, min_p), theirs.MinPLogitsWarper(min_p)(None, logits_BV))
 
 
-@pytest.mark.parametrize("penalty", [0.7, 1.3, 10.0])
-def test_repetition_penalty_equals_transformers(penalty: float) -> None:
+@pytest.mark.parametrize("mass", [1e-6, 0.2, 0.5, 0.9, 0.999])
+def test_typical_p_equals_transformers(mass: float) -> None:
     logits_BV = scores()
-    histories = torch.randint(0, 40, (5, 12), generator=torch.Generator().manual_seed(1))
-    expected = theirs.RepetitionPenaltyLogitsProcessor(penalty)(histories, logits_BV)
-    assert torch.equal(penalize_repetition(logits_BV, histories.tolist(), penalty), expected)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("length", [1, 2, 30])
-def test_no_repeat_ngram_equals_transformers(size: int, length: int) -> None:
-    logits_BV = scores(vocab=4)
-    histories = torch.randint(0, 4, (5, length), generator=torch.Generator().manual_seed(2))
-    if size <= length + 1:
-        expected = theirs.NoRepeatNGramLogitsProcessor(size)(histories, logits_BV.clone())
-    else:
-        expected = logits_BV
-    assert torch.equal(forbid_repeated_ngrams(logits_BV, histories.tolist(), size), expected)
+    logits_BV[1, :20] = -math.inf
+    assert torch.equal(keep_typical(logits_BV, mass), theirs.TypicalLogitsWarper(mass)(None, logits_BV))
 
 
 def test_rules_compose_in_transformers_order() -> None:
     logits_BV = scores()
-    config = SamplingConfig(do_sample=True, temperature=0.7, top_k=20, top_p=0.8, min_p=0.02)
+    config = SamplingConfig(do_sample=True, temperature=0.7, top_k=20, top_p=0.8, min_p=0.02, typical_p=0.7)
     expected = logits_BV
     for rule in (
         theirs.TemperatureLogitsWarper(0.7),
         theirs.TopKLogitsWarper(20),
         theirs.TopPLogitsWarper(0.8),
         theirs.MinPLogitsWarper(0.02),
+        theirs.TypicalLogitsWarper(0.7),
     ):
         expected = rule(None, expected)
     assert torch.equal(restrict(logits_BV, config), expected)
@@ -113,8 +100,8 @@ def test_draw_at_the_edges_never_takes_a_ruled_out_token() -> None:
 def test_a_row_draws_the_same_alone_and_in_company(top_k: int) -> None:
     logits_BV = scores(rows=6)
     config = SamplingConfig(do_sample=True, top_k=top_k, top_p=0.95)
-    together = choose(logits_BV, [[]] * 6, config, generators(*range(6)))
-    alone = [choose(logits_BV[i : i + 1], [[]], config, generators(i)) for i in range(6)]
+    together = choose(logits_BV, [Past([])] * 6, config, generators(*range(6)))
+    alone = [choose(logits_BV[i : i + 1], [Past([])], config, generators(i)) for i in range(6)]
     assert together.tolist() == [int(pick) for pick in alone]
 
 
@@ -122,46 +109,18 @@ def test_both_ways_of_top_k_reach_the_same_tokens() -> None:
     logits_BV = scores(rows=1).expand(400, -1)
     config = SamplingConfig(do_sample=True, top_k=3, top_p=0.9)
     allowed = set(restrict(logits_BV[:1], config)[0].isfinite().nonzero()[:, 0].tolist())
-    picks = choose(logits_BV, [[]] * 400, config, generators(*range(400)))
+    picks = choose(logits_BV, [Past([])] * 400, config, generators(*range(400)))
     assert set(picks.tolist()) == allowed
 
 
 def test_greedy_is_the_best_allowed_token() -> None:
     logits_BV = torch.tensor([[1.0, 3.0, 2.0]])
-    assert choose(logits_BV, [[1]], SamplingConfig(), []).tolist() == [1]
-    assert choose(logits_BV, [[1]], SamplingConfig(repetition_penalty=2.0), []).tolist() == [2]
-    assert choose(logits_BV, [[1]], SamplingConfig(no_repeat_ngram_size=1), []).tolist() == [2]
+    assert choose(logits_BV, [Past([1])], SamplingConfig(), []).tolist() == [1]
+    assert choose(logits_BV, [Past([1])], SamplingConfig(repetition_penalty=2.0), []).tolist() == [2]
+    assert choose(logits_BV, [Past([1])], SamplingConfig(no_repeat_ngram_size=1), []).tolist() == [2]
 
 
 def test_token_logprobs_are_those_of_the_model() -> None:
     logits_BV, ids_B = scores(), torch.tensor([3, 1, 4, 1, 5])
     expected = logits_BV.log_softmax(-1)[torch.arange(5), ids_B]
     assert torch.equal(token_logprobs(logits_BV, ids_B), expected)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0; expected at least 1"),
-        ({"temperature": 0.0}, "do_sample=false"),
-        ({"temperature": math.nan}, "temperature is nan"),
-        ({"top_k": -1}, "top_k is -1"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
-        ({"top_p": 1.1}, "top_p is 1.1"),
-        ({"min_p": 2.0}, "min_p is 2.0"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
-        ({"no_repeat_ngram_size": -2}, "no_repeat_ngram_size is -2"),
-        ({"num_beams": 0}, "num_beams is 0"),
-        ({"length_penalty": math.inf}, "length_penalty is inf"),
-        ({"early_stopping": "soon"}, "early_stopping is 'soon'"),
-        ({"stop": ("",)}, "empty string"),
-        ({"num_beams": 2, "do_sample": True}, "not both"),
-    ],
-)
-def test_values_without_a_meaning_are_refused(values: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        SamplingConfig(**values)
-
-
-def test_one_stop_string_needs_no_tuple() -> None:
-    assert SamplingConfig(stop="end").stop == SamplingConfig(stop=["end"]).stop == ("end",)

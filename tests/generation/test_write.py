@@ -36,6 +36,23 @@ def test_the_end_token_ends_a_row_and_is_among_its_ids() -> None:
             assert after == before
 
 
+def test_any_of_several_end_tokens_ends_a_row() -> None:
+    plain = generate(build_model(GPT2), PROMPTS, SamplingConfig(max_new_tokens=8))
+    ends = (plain[0].ids[3], plain[2].ids[5])
+    ended = generate(build_model(GPT2), PROMPTS, SamplingConfig(max_new_tokens=8, eos_token_id=ends))
+    for before, after in zip(plain, ended, strict=True):
+        at = next((at for at, token in enumerate(before.ids) if token in ends), 7)
+        assert after.ids == before.ids[: at + 1]
+    assert ended[0].finish_reason == ended[2].finish_reason == "eos"
+
+
+def test_max_length_counts_what_the_decoder_has_read() -> None:
+    rows = generate(build_model(GPT2), PROMPTS, SamplingConfig(max_length=9))
+    assert [len(row.ids) for row in rows] == [9 - len(prompt) for prompt in PROMPTS]
+    rows = generate(build_model(T5), PROMPTS, SamplingConfig(max_length=9))
+    assert [len(row.ids) for row in rows] == [8, 8, 8]
+
+
 def test_equal_seeds_write_equal_texts_and_others_do_not() -> None:
     first, again, other = (write(do_sample=True, seed=seed) for seed in (3, 3, 4))
     assert first == again
@@ -93,6 +110,21 @@ def test_positions_without_a_table_have_no_end() -> None:
         ([[-1]], {}, RequestError, "ids from -1"),
         ([[5]], {"seeds": [1, 2]}, RequestError, "2 seeds for 1 prompts"),
         ([[5]], {"config": SamplingConfig(stop=("x",))}, ConfigError, "without a tokenizer"),
+        ([[5]], {"config": SamplingConfig(stop=("x",), num_beams=2)}, ConfigError, "without a tokenizer"),
+        (
+            [[5]],
+            {"config": SamplingConfig(suppress_tokens=(1, 64))},
+            ConfigError,
+            "suppress_tokens holds 64; .* below 64",
+        ),
+        ([[5]], {"config": SamplingConfig(bad_words_ids=((1,), (2, 99)))}, ConfigError, "bad_words_ids holds 99"),
+        ([[5] * 9], {"config": SamplingConfig(max_length=9)}, RequestError, "9 tokens and max_length=9 counts them"),
+        (
+            [[5]],
+            {"seeds": [1, 2, 3], "config": SamplingConfig(do_sample=True, num_return_sequences=2)},
+            RequestError,
+            "3 seeds for 1 prompts of 2 texts each",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_refused(

@@ -63,7 +63,8 @@ def test_what_is_written_comes_back(name: str, words: Tokenizer, tmp_path: Path)
 
 # Its reader takes the default size of what it does not look for: Qwen3's heads, GPT-2's positions.
 @pytest.mark.parametrize(
-    ("name", "changes"), [("llama", {}), ("qwen2", {}), ("qwen3", {"head_size": 128}), ("gpt2", {"max_positions": 1024})]
+    ("name", "changes"),
+    [("llama", {}), ("qwen2", {}), ("qwen3", {"head_size": 128}), ("gpt2", {"max_positions": 1024})],
 )
 def test_transformers_reads_the_same_logits(
     name: str, changes: dict[str, int], words: Tokenizer, tmp_path: Path
@@ -79,7 +80,7 @@ def test_transformers_reads_the_same_logits(
 @pytest.mark.parametrize(("storage", "closeness"), [("float16", 0.02), ("bfloat16", 0.1), ("q8_0", 0.1)])
 def test_smaller_storage_stays_near(storage: str, closeness: float, words: Tokenizer, tmp_path: Path) -> None:
     model = resized("llama", words)
-    small = export_gguf(model, words, tmp_path / "small.gguf", storage=storage)  # type: ignore[arg-type]
+    small = export_gguf(model, words, tmp_path / "small.gguf", storage=storage)
     large = export_gguf(model, words, tmp_path / "large.gguf", storage="float32")
     assert small.stat().st_size < large.stat().st_size
     expected = logits(model, words)

@@ -5,7 +5,7 @@ from trivium.generation.decode import decode_step, prefill
 from trivium.generation.fill import Fill, fill_mask
 from trivium.generation.packed import prepare_decoding
 from trivium.generation.row import Generation
-from trivium.generation.sample import SamplingConfig
+from trivium.generation.settings import SamplingConfig
 from trivium.generation.text import generate_text, stream_text
 from trivium.generation.write import generate
 
@@ -13,6 +13,7 @@ __all__ = [
     "Fill",
     "Generation",
     "SamplingConfig",
+    "combine_settings",
     "decode_step",
     "fill_mask",
     "generate",

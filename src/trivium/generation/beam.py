@@ -17,8 +17,9 @@ from torch import Tensor
 
 from trivium.generation.decode import decode_step, read_prompts
 from trivium.generation.packed import prepare_decoding
-from trivium.generation.row import Generation, Row, start_rows
-from trivium.generation.sample import SamplingConfig, apply_history
+from trivium.generation.row import FinishReason, Generation, Row, start_rows
+from trivium.generation.rules import apply_rules
+from trivium.generation.settings import SamplingConfig
 from trivium.model import Cache, Transformer
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Search:
 
     row: Row
     config: SamplingConfig
-    eos_id: int | None
+    tokenizer: "Tokenizer | None" = None
     beams: list[Beam] = field(default_factory=lambda: [Beam([], [], 0.0)])
     finished: list[Beam] = field(default_factory=list)
     over: bool = False
@@ -50,7 +51,7 @@ class Search:
         width, going, ended = self.config.num_beams, list[tuple[int, Beam]](), list[Beam]()
         for rank, (parent, beam) in enumerate(ranked):
             length = len(beam.ids)
-            if beam.ids[-1] != self.eos_id and length < self.row.limit:
+            if self._end_of(beam) is None:
                 going.append((parent, beam))
             elif rank < width:
                 ended.append(replace(beam, score=beam.score / length**self.config.length_penalty))
@@ -61,6 +62,16 @@ class Search:
         self.over = not going or self._cannot_improve()
         return [parent for parent, _ in going[:width]]
 
+    def _end_of(self, beam: Beam) -> FinishReason | None:
+        """Why a beam is over, if it is."""
+        if beam.ids[-1] in self.row.past.eos_ids:
+            return "eos"
+        if self.config.stop and self.tokenizer is not None:
+            text = self.tokenizer.decode(beam.ids, skip_special=True)
+            if any(stop in text for stop in self.config.stop):
+                return "stop"
+        return "length" if len(beam.ids) >= self.row.past.limit else None
+
     def _cannot_improve(self) -> bool:
         if len(self.finished) < self.config.num_beams:
             return False
@@ -68,19 +79,22 @@ class Search:
             return True
         penalty, length = self.config.length_penalty, float(len(self.beams[0].ids))
         if self.config.early_stopping == "never" and penalty > 0:
-            length = self.row.limit
+            length = self.row.past.limit
         return bool(self.beams[0].score / length**penalty <= self.finished[-1].score)
 
-    def result(self, tokenizer: "Tokenizer | None") -> Generation:
-        """The best finished text."""
-        best = (self.finished or self.beams)[0]
-        return Generation(
-            best.ids,
-            "eos" if best.ids[-1] == self.eos_id else "length",
-            None if tokenizer is None else tokenizer.decode(best.ids, skip_special=True),
-            best.logprobs if self.config.logprobs else None,
-            best.score,
-        )
+    def results(self) -> list[Generation]:
+        """The best texts, as many as were asked for; where fewer exist, the last of them again."""
+        wanted = self.config.num_return_sequences
+        best = (self.finished + self.beams)[:wanted] if len(self.finished) < wanted else self.finished[:wanted]
+        best += best[-1:] * (wanted - len(best))
+        return [self._show(beam) for beam in best]
+
+    def _show(self, beam: Beam) -> Generation:
+        text = None if self.tokenizer is None else self.tokenizer.decode(beam.ids, skip_special=True)
+        for stop in self.config.stop:
+            text = text and text.partition(stop)[0]
+        logprobs = beam.logprobs if self.config.logprobs else None
+        return Generation(beam.ids, self._end_of(beam) or "length", text, logprobs, beam.score)
 
 
 @torch.inference_mode()
@@ -91,15 +105,15 @@ def search_beams(
     *,
     tokenizer: "Tokenizer | None" = None,
 ) -> list[Generation]:
-    """The best of `config.num_beams` beams after each prompt; prompts as in `generate`, which calls this.
+    """The best texts of `config.num_beams` beams after each prompt; arguments as in `generate`, which calls this.
 
     Raises what `generate` raises.
     """
-    rows = start_rows(model.config, prompts, config)
+    rows = start_rows(model.config, prompts, config, tokenizer=tokenizer)
     if not rows:
         return []
-    searches = [Search(row, config, model.config.eos_id) for row in rows]
-    model = prepare_decoding(model, len(rows) * config.num_beams, new_tokens=max(row.limit for row in rows))
+    searches = [Search(row, config, tokenizer) for row in rows]
+    model = prepare_decoding(model, len(rows) * config.num_beams, new_tokens=max(row.past.limit for row in rows))
     cache, logits_RV = read_prompts(model, prompts, rows)
     live = searches
     while live:
@@ -109,22 +123,25 @@ def search_beams(
             cache = _reorder(cache, slots)
             ids_R = torch.tensor([beam.ids[-1] for search in live for beam in search.beams])
             logits_RV = decode_step(model, cache, ids_R.to(logits_RV.device))
-    return [search.result(tokenizer) for search in searches]
+    return [result for search in searches for result in search.results()]
 
 
 def _step(live: list[Search], logits_RV: Tensor) -> list[int]:
     """Let every search take its best candidates; return the cache slots of the beams that go on."""
     own_RV = logits_RV.float().log_softmax(-1)
     config, vocab_size = live[0].config, logits_RV.shape[1]
-    histories = [search.row.history + beam.ids for search in live for beam in search.beams]
-    scores_RV = apply_history(own_RV, histories, config)
+    pasts = [
+        replace(search.row.past, history=search.row.history + beam.ids) for search in live for beam in search.beams
+    ]
+    scores_RV = apply_rules(own_RV, pasts, config)
     running = torch.tensor([beam.score for search in live for beam in search.beams], device=own_RV.device)
     scores_RV = scores_RV + running[:, None]
     slots, first = list[int](), 0
     for search in live:
         beams, rows = search.beams, slice(first, first + len(search.beams))
-        count = min(2 * config.num_beams, scores_RV[rows].numel())
-        # As many again as beams, so that enough go on even if every best candidate is an end.
+        # As many again as beams for each end token, so that enough go on even if every best candidate is an end.
+        count = config.num_beams * max(2, 1 + len(search.row.past.eos_ids))
+        count = min(count, scores_RV[rows].numel())
         values, index = scores_RV[rows].flatten().topk(count)
         logprobs = own_RV[rows].flatten()[index]
         ranked = [

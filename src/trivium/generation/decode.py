@@ -65,6 +65,6 @@ def read_prompts(model: Transformer, prompts: Sequence[Sequence[int]], rows: Seq
     two = model.config.family == "encoder_decoder"
     context = Side.from_ids(prompts, pad_id=pad_id, device=device) if two else None
     # The last new token is never read.
-    capacity = max(len(row.history) + row.limit for row in rows) - 1
+    capacity = max(len(row.history) + row.past.limit for row in rows) - 1
     side = Side.from_ids([row.history for row in rows], pad_id=pad_id, device=device)
     return prefill(model, side, context=context, capacity=capacity)

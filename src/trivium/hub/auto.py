@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trivium.errors import HubError
 from trivium.hub.convert import WEIGHTS, inside, read_json, read_tensors, replace_file, write_tensors
+from trivium.hub.decoding import read_generation as read_generation
 from trivium.hub.family import architecture_of, choose, complete, label_settings, read_config, row_of, write_config
 from trivium.hub.names import canonical, to_ours, to_theirs
 from trivium.hub.resolve import resolve_folder

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from trivium.tokenizer import Tokenizer
     from trivium.tokenizer.pieces import PieceTable
 
-Storage = Literal["float32", "float16", "bfloat16", "q8_0"]
 _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 # Their module -> Hugging Face's, one layer's first.
 _LLAMA = {
@@ -116,7 +115,7 @@ def import_gguf(path: str | Path, out: str | Path) -> Path:
 
 
 def export_gguf(
-    model: Transformer, tokenizer: "Tokenizer", path: str | Path, *, storage: Storage = "float16", name: str = ""
+    model: Transformer, tokenizer: "Tokenizer", path: str | Path, *, storage: str = "float16", name: str = ""
 ) -> Path:
     """Write a decoder and its tokenizer as one GGUF file, which llama.cpp opens.
 
@@ -310,7 +309,7 @@ def _write(
     settings: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     pieces: "PieceTable",
-    storage: Storage,
+    storage: str,
     name: str,
 ) -> None:
     library = _library()

@@ -1,0 +1,124 @@
+"""What every task works with: an opened model, its tokenizer and its folder's wishes; and how texts become batches.
+
+A text that is longer than the model reads is refused with both lengths, unless the caller said what to do with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from trivium.errors import RequestError
+from trivium.model import Side, Transformer
+from trivium.tokenizer import Encoded, Tokenizer
+
+Options = dict[str, Any]
+Answer = dict[str, Any]
+_NO_LIMIT = 1_000_000  # what tokenizers write who know no length: this or much more
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready for one task. `settings` are decoding defaults, `prefix` goes before each text.
+
+    `first` is the number of the first text of a call that comes in pieces, so that seeds do not depend on the pieces.
+    """
+
+    task: str
+    model: Transformer
+    tokenizer: Tokenizer
+    settings: Options = field(default_factory=dict)
+    prefix: str = ""
+    first: int = 0
+
+    @property
+    def limit(self) -> int:
+        """How many tokens the model reads at most, 0 for no limit: its position table's or its tokenizer's figure."""
+        config, stated = self.model.config, self.tokenizer.model_max_length
+        limits = [config.max_positions] if config.position == "learned" else []
+        if stated < _NO_LIMIT:
+            limits.append(stated)
+        return min(limits, default=0)
+
+    def room(self, truncation: bool | None) -> int:
+        """The limit that holds under a call's `truncation`: False lifts one that only the tokenizer states."""
+        if truncation is False:
+            return self.model.config.max_positions if self.model.config.position == "learned" else 0
+        return self.limit
+
+    def encode_texts(self, texts: Sequence[str], *, truncation: bool | None = None) -> list[list[int]]:
+        """Ids of many texts with the model's special tokens, cut or refused as `encode` does."""
+        rows, room = self.tokenizer.encode_batch(texts, add_special=True), self.room(truncation)
+        for index, row in enumerate(rows):
+            if room and len(row) > room:
+                rows[index] = self.encode(texts[index], truncation=truncation).ids
+        return rows
+
+    def encode(
+        self, text: str, pair: str | None = None, *, truncation: bool | None = None, cut_side: int = 0
+    ) -> Encoded:
+        """Ids of a text or a pair with the model's special tokens; too long a one is cut where that was asked for.
+
+        Cut is the end of side 0 (the text) or 1 (its pair). Raises `RequestError` with both lengths otherwise.
+        """
+        found, room = self.tokenizer.pair(text, pair), self.room(truncation)
+        excess = len(found.ids) - room
+        if not room or excess <= 0:
+            return found
+        places = [place for place, side in enumerate(found.sides) if side == cut_side]
+        if not truncation or excess >= len(places):
+            raise too_long(len(found.ids), room)
+        dropped = set(places[-excess:])
+        keep = [place for place in range(len(found.ids)) if place not in dropped]
+        return pick(found, keep)
+
+    def windows(self, text: str, pair: str | None = None, *, longest: int, overlap: int) -> list[Encoded]:
+        """A text, or a pair, in windows of at most `longest` tokens that share `overlap` tokens.
+
+        The last side is cut, all else stands in each window.
+        """
+        found = self.tokenizer.pair(text, pair)
+        side = 0 if pair is None else 1
+        places = [place for place, each in enumerate(found.sides) if each == side]
+        others = len(found.ids) - len(places)
+        step = longest - others - overlap
+        if not longest or len(found.ids) <= longest:
+            return [found]
+        if step < 1:
+            raise too_long(others + overlap, longest, "a window needs room beside these; shorten the other text")
+        starts = range(0, len(places) - overlap, step)
+        chosen = [set(places[start : start + step + overlap]) for start in starts]
+        outside = [place for place, each in enumerate(found.sides) if each != side]
+        return [pick(found, sorted({*outside, *window})) for window in chosen]
+
+    def side(self, rows: Sequence[Encoded]) -> tuple[Side, Tensor]:
+        """A right-padded batch on the model's device, with token types `(B, T)`."""
+        device = self.model.embedding.tokens.weight.device
+        side = Side.from_ids([row.ids for row in rows], pad_id=self.model.config.pad_id)
+        return side.to(device), Side.from_ids([row.types for row in rows]).ids.to(device)
+
+
+_CUT = "pass truncation=True to cut its end, or shorten it"
+
+
+def too_long(found: int, limit: int, advice: str = _CUT) -> RequestError:
+    """The error for a text that the model cannot read."""
+    return RequestError(f"the text has {found} tokens; this model reads at most {limit}; {advice}")
+
+
+def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of rows of similar length, the longest first: little padding, and memory fails early."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def pick(encoded: Encoded, places: Sequence[int]) -> Encoded:
+    """The tokens at some places of an encoded text."""
+    return Encoded(
+        ids=[encoded.ids[place] for place in places],
+        types=[encoded.types[place] for place in places],
+        offsets=[encoded.offsets[place] for place in places],
+        sides=[encoded.sides[place] for place in places],
+    )
