@@ -27,6 +27,7 @@ class Rule:
     gated: bool | None = None  # only for feed-forwards with, or without, a gate
     aliases: tuple[str, ...] = ()  # other names of the same tensor, which must agree where they appear
     copy_untied: bool = False  # the aliases have to be written too when the head is not tied
+    copy_unscaled: bool = False  # a tied head has to be written if not scaled: version 4 takes any other for scaled
     heads: tuple[Head, ...] = ()  # only for models with one of these heads
     before: Callable[[ModelConfig], int] | None = None  # rows of a table that stand before position 0
 
@@ -130,6 +131,8 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
         if rule.before is not None:  # zeros where no position ever looks
             tensor = torch.cat([tensor.new_zeros(rule.before(config), *tensor.shape[1:]), tensor])
         copies = rule.aliases if rule.copy_untied and not config.tie_embeddings else ()
+        if rule.copy_unscaled and config.tie_embeddings and not config.head_scale and config.head == "language":
+            copies = ("lm_head.weight",)
         name = rule.theirs
         if config.head == "span" and naming.span_prefix and name.startswith(naming.prefix):
             name = naming.span_prefix + name.removeprefix(naming.prefix)
