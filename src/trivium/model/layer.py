@@ -115,7 +115,8 @@ class Embedding(nn.Module):
         if self.config.position == "sinusoidal":
             x_BTD = x_BTD + sinusoids(side.positions, self.config.hidden_size, x_BTD.dtype)
         if self.token_types is not None:
-            x_BTD = x_BTD + self.token_types(torch.zeros_like(side.ids) if types_BT is None else types_BT)
+            told = types_BT is not None and self.config.token_types > 1  # RoBERTa has one type for both sentences
+            x_BTD = x_BTD + self.token_types(types_BT if told else torch.zeros_like(side.ids))
         if places.norm is not None:
             x_BTD = places.norm(x_BTD)
         return drop(x_BTD, self.config.dropout if self.training else 0.0)
