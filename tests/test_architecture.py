@@ -38,7 +38,7 @@ BUDGETS = {
     "model": 1560,
     "tokenizer": 620,
     "data": 1850,
-    "hub": 1570,
+    "hub": 1590,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,

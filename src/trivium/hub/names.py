@@ -100,12 +100,7 @@ def to_ours(
         if not tensor.is_floating_point():
             wrong.append(f"{sources[0]} ({tensor.dtype})")
             continue
-        if rule.transpose and tensor.dim() == 2:
-            tensor = tensor.T
-        if rule.row and tensor.shape[:1] == (1,):
-            tensor = tensor[0]
-        if rule.before is not None:
-            tensor = tensor[rule.before(config) :]
+        tensor = _turned(rule, config, tensor)
         sizes = [shapes[name][0] for name in rule.ours]
         if tensor.shape != torch.Size((sum(sizes), *shapes[rule.ours[0]][1:])):
             wrong += [] if spare else [f"{sources[0]} {tuple(tensors[sources[0]].shape)}"]
@@ -162,6 +157,15 @@ def _expand(naming: Naming, config: ModelConfig, ours: Mapping[str, object]) -> 
             aliases = rule.aliases + (("lm_head.weight",) if rule.is_table and config.tie_embeddings else ())
             rules.append(replace(rule, theirs=rule.theirs.format(layer=layer), ours=names, aliases=aliases))
     return rules
+
+
+def _turned(rule: Rule, config: ModelConfig, tensor: Tensor) -> Tensor:
+    """A foreign tensor in our orientation, as a view."""
+    if rule.transpose and tensor.dim() == 2:
+        tensor = tensor.T
+    if rule.row and tensor.shape[:1] == (1,):
+        tensor = tensor[0]
+    return tensor if rule.before is None else tensor[rule.before(config) :]
 
 
 def _root(name: str) -> str:
