@@ -1,14 +1,15 @@
 """Names and folders; a hub that is a small server on this machine, and no other network."""
 
+import random
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.hub.server import Hub
+from tests.hub.server import Hub, list_tree
 from trivium.errors import HubError
-from trivium.hub.resolve import resolve_folder
+from trivium.hub.resolve import resolve_folder, verify_snapshot
 
 GPT2 = "config.json generation_config.json merges.txt model.safetensors tokenizer.json tokenizer_config.json vocab.json"
 FULL = "openai-community/gpt2"
@@ -177,7 +178,7 @@ def test_a_killed_download_goes_on_in_the_next_process(hub: Hub) -> None:
 def test_a_damaged_transfer_is_noticed_and_not_kept(hub: Hub, name: str) -> None:
     hub.damaged.add(name)
     answer = resolve(hub, FULL)
-    assert answer.startswith(f"{FULL}'s {name} arrived damaged") and answer.endswith("try again")
+    assert f"/{name} arrived damaged (hash " in answer and answer.endswith("get it again")
     hub.damaged.clear()
     assert resolve(hub, FULL) == GPT2
     assert resolve(hub, FULL, HF_HUB_OFFLINE="1") == GPT2
@@ -197,3 +198,38 @@ print(tokenizer("summarize: The value of a list.", return_tensors="pt").input_id
 
 def test_a_tokenizer_of_a_hub_name(hub: Hub) -> None:
     assert hub.run(TOKENIZE).stdout.strip() == "1 900"
+
+
+def test_what_a_disk_did_to_a_snapshot_is_noticed(gpt2_folder: Path, tmp_path: Path) -> None:
+    """T9: bit flips, truncations, zeroed blocks, missing and swapped files, each named."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for entry in list_tree(gpt2_folder):
+        name = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
+        shutil.copyfile(gpt2_folder / entry["path"], blobs / name)
+        (snapshot / entry["path"]).symlink_to(Path("../../blobs") / name)
+    assert verify_snapshot(snapshot) == len(GPT2.split())
+    draw = random.Random(0)
+    for number in range(60):
+        path = draw.choice(sorted(snapshot.iterdir()))
+        good = path.read_bytes()
+        at = draw.randrange(len(good))
+        bad = [
+            good[:at] + bytes([good[at] ^ 1 << draw.randrange(8)]) + good[at + 1 :],
+            good[:at],
+            good[:at] + bytes(b ^ b for b in good[at : at + 512]) + good[at + 512 :],
+        ][number % 3]
+        path.resolve().write_bytes(bad)
+        if bad != good:
+            with pytest.raises(HubError, match=f"{path.name} has changed since it was downloaded"):
+                verify_snapshot(snapshot)
+        path.resolve().write_bytes(good)
+    for name in ("config.json", "model.safetensors"):
+        blob = (snapshot / name).resolve()
+        content = blob.read_bytes()
+        blob.unlink()
+        with pytest.raises(HubError, match=f"{name} has changed .*not readable"):
+            verify_snapshot(snapshot)
+        blob.write_bytes(content)
+    assert verify_snapshot(snapshot) == len(GPT2.split())

@@ -54,7 +54,7 @@ def _download(repo: str, revision: str | None) -> Path:
     folder = Path(found)
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.stat().st_mtime >= start - 1:
-            _check(repo, path)
+            _check(path)
     return folder
 
 
@@ -95,22 +95,48 @@ def _why_not(repo: str, revision: str | None, error: Exception) -> str:
     return f"{head} {what}; expected a model folder here or a hub that answers; {advice}"
 
 
-def _check(repo: str, path: Path) -> None:
-    """Compare a file of the cache with the hash that is its name there; a damaged one is thrown away."""
-    blob = path.resolve()
-    size = len(blob.name)
-    if not path.is_symlink() or size not in (40, 64) or not re.fullmatch(r"[0-9a-f]+", blob.name):
-        return
-    digest = hashlib.sha256() if size == 64 else hashlib.sha1(b"blob %d\0" % blob.stat().st_size)  # as git does
-    with blob.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    if digest.hexdigest() != blob.name:
-        blob.unlink()
+def verify_snapshot(folder: str | Path) -> int:
+    """Compare every file of a downloaded snapshot with the hub's hash and give how many have one.
+
+    Raises `HubError` that names the first that differs: what a disk did to it since, too. Reads every byte.
+    """
+    paths = sorted(path for path in Path(folder).iterdir() if _hash_of(path))
+    for path in paths:
+        _compare(path, "has changed since it was downloaded")
+    return len(paths)
+
+
+def _check(path: Path) -> None:
+    """Compare a file that just came with the hub's hash; a damaged one is thrown away."""
+    try:
+        _compare(path, "arrived damaged")
+    except HubError:
+        path.resolve().unlink()
         path.unlink()
+        raise
+
+
+def _hash_of(path: Path) -> str | None:
+    """What the hub says that a file's hash is: the name of its blob in the cache."""
+    name = path.resolve().name
+    return name if path.is_symlink() and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name) else None
+
+
+def _compare(path: Path, what: str) -> None:
+    if (expected := _hash_of(path)) is None:
+        return
+    try:
+        size = path.stat().st_size
+        digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(b"blob %d\0" % size)  # as git does
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        found = digest.hexdigest()
+    except OSError as error:
+        found = f"not readable: {error}"
+    if found != expected:
         raise HubError(
-            f"{repo}'s {path.name} arrived damaged (hash {digest.hexdigest()[:12]}…, the hub says {blob.name[:12]}…); "
-            "expected them equal; try again"
+            f"{path} {what} (hash {found[:40]}, the hub says {expected[:12]}…); expected them equal; get it again"
         )
 
 
