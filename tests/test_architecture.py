@@ -50,7 +50,7 @@ BUDGETS = {
     "model": 1560,
     "tokenizer": 1900,
     "data": 1850,
-    "hub": 1750,
+    "hub": 1850,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
