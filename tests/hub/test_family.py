@@ -219,6 +219,8 @@ FOREIGN = [
     ("marian", {"share_encoder_decoder_embeddings": False}, "share_encoder_decoder_embeddings"),
     ("marian", {"normalize_before": True}, "normalize_before"),
     ("roberta", {"is_decoder": True}, "is_decoder=True"),
+    ("qwen2", {"use_mrope": True}, "use_mrope=True"),
+    ("llama", {"rope_interleaved": True}, "rope_interleaved=True"),
     ("mistral", {"layer_types": ["sliding_attention"]}, "layer_types"),
     ("bart", {"decoder_attention_heads": 2}, "decoder_attention_heads=2 but num_heads is 4"),
     ("bart", {"architectures": ["BartForSequenceClassification"]}, "BartForSequenceClassification; trivium reads"),

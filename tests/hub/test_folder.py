@@ -3,6 +3,8 @@
 import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +259,15 @@ def test_old_names_of_layer_norms_and_buffers(tmp_path: Path) -> None:
     save_file(old, tmp_path / "model.safetensors")
     inputs, _ = sides(pair.ours)
     assert torch.equal(our_logits(load_model(tmp_path), inputs), our_logits(pair.ours, inputs))
+
+
+def test_opening_a_model_does_not_import_a_compiler(folder: Path) -> None:
+    """Seconds, at every start: torch fills embeddings on the meta device with the parts of its compiler."""
+    code = f"""
+import sys
+from trivium.hub.auto import load_model
+load_model({str(folder)!r})
+print([name for name in ("torch._dynamo", "torch._inductor", "sympy.core") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

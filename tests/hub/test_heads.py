@@ -49,6 +49,20 @@ def test_labels(name: str, head: Head) -> None:
         assert ours.std() > 0.05
 
 
+@pytest.mark.parametrize("name", READERS)
+@torch.no_grad()
+def test_pairs_of_sentences(name: str) -> None:
+    """BERT is told which sentence a token is of; the others are asked the same way and do not mind."""
+    pair = build_pair(name, head="sequence")
+    inputs, _ = sides(pair.ours, [11, 11])
+    types = (torch.arange(11) > 4).long().expand(2, -1)
+    told = {"token_type_ids": types} if name == "bert" else {}
+    theirs = pair.theirs(input_ids=inputs.ids, **told).logits
+    ours = pair.ours.classify(inputs, types_BT=types)
+    assert float((theirs - ours).abs().max()) <= 1e-4
+    assert torch.equal(ours, pair.ours.classify(inputs)) == (name != "bert")
+
+
 @pytest.mark.parametrize(("name", "head"), CASES)
 def test_loss_and_gradients(name: str, head: Head) -> None:
     pair = build_pair(name, head=head)

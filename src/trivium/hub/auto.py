@@ -92,21 +92,13 @@ def assemble(
     naming = row.naming
     tensors = canonical(naming, tensors)
     config = read_config(settings, tensors)
-    layers = config.num_layers + config.num_encoder_layers
-    if layers > len(tensors):  # before so many are built
-        found = f"config.json promises {layers} layers, the file has {len(tensors)} tensors"
-        raise HubError(f"{found}; expected several a layer; use a folder whose two files belong together")
-    try:
-        with torch.device("meta"):
-            model = Transformer(config)
-    except RuntimeError as error:  # sizes whose product no machine can address
-        raise HubError(f"config.json describes no possible model ({error}); correct its sizes") from error
+    model = _build_empty(config, len(tensors))
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     ours = to_ours(naming, config, tensors, shapes, fresh_head=head is not None or labels is not None)
     state = {name: _owned(tensor, dtype) for name, tensor in ours.items()}
-    fresh = {name: shape for name, shape in shapes.items() if name not in state}
     kind = state["embedding.tokens.weight"].dtype
-    model.load_state_dict(state | {name: torch.empty(*shape, dtype=kind) for name, shape in fresh.items()}, assign=True)
+    fresh = {name: torch.empty(*shape, dtype=kind) for name, shape in shapes.items() if name not in state}
+    model.load_state_dict(state | fresh, assign=True)
     if fresh:
         initialize(model, names=fresh)
         text = f"the file has no fitting weights for {', '.join(fresh)}: they begin at random; fine-tune before use"
@@ -182,6 +174,19 @@ model = {opener}.from_pretrained(folder)
 def _generation(config: ModelConfig) -> dict[str, Any]:
     ids = {f"{role}_token_id": getattr(config, f"{role}_id") for role in ("bos", "eos", "pad", "decoder_start")}
     return {name: value for name, value in ids.items() if value is not None}
+
+
+def _build_empty(config: ModelConfig, num_tensors: int) -> Transformer:
+    """A model without memory, unless the config promises what the file cannot hold."""
+    layers = config.num_layers + config.num_encoder_layers
+    if layers > num_tensors:  # before so many are built
+        found = f"config.json promises {layers} layers, the file has {num_tensors} tensors"
+        raise HubError(f"{found}; expected several a layer; use a folder whose two files belong together")
+    try:
+        with torch.device("meta"):
+            return Transformer(config)
+    except RuntimeError as error:  # sizes whose product no machine can address
+        raise HubError(f"config.json describes no possible model ({error}); correct its sizes") from error
 
 
 def _owned(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

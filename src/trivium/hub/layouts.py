@@ -25,8 +25,9 @@ def _rules(text: str, *, prefix: str = "", heads: tuple[Head, ...] = ()) -> tupl
     return tuple(rules)
 
 
-def _table(theirs: str, *aliases: str, copy_untied: bool = False) -> Rule:
-    return Rule(theirs, ("embedding.tokens.weight",), aliases=aliases, copy_untied=copy_untied)
+def _table(theirs: str, *aliases: str, copy_untied: bool = False, copy_unscaled: bool = False) -> Rule:
+    tokens = ("embedding.tokens.weight",)
+    return Rule(theirs, tokens, aliases=aliases, copy_untied=copy_untied, copy_unscaled=copy_unscaled)
 
 
 _HEAD = Rule("lm_head.weight", ("head.weight",))
@@ -156,7 +157,7 @@ T5 = Naming(
     # The first T5 files carried a bias table that their own cross-attention never read.
     ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.",),
     rules=(
-        _table("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+        _table("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", copy_unscaled=True),
         _HEAD,
         *_t5_stack("encoder", 1),
         *_t5_stack("decoder", 2),

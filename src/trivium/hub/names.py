@@ -27,6 +27,7 @@ class Rule:
     gated: bool | None = None  # only for feed-forwards with, or without, a gate
     aliases: tuple[str, ...] = ()  # other names of the same tensor, which must agree where they appear
     copy_untied: bool = False  # the aliases have to be written too when the head is not tied
+    copy_unscaled: bool = False  # a tied head has to be written if not scaled: version 4 takes any other for scaled
     heads: tuple[Head, ...] = ()  # only for models with one of these heads
     before: Callable[[ModelConfig], int] | None = None  # rows of a table that stand before position 0
 
@@ -99,12 +100,7 @@ def to_ours(
         if not tensor.is_floating_point():
             wrong.append(f"{sources[0]} ({tensor.dtype})")
             continue
-        if rule.transpose and tensor.dim() == 2:
-            tensor = tensor.T
-        if rule.row and tensor.shape[:1] == (1,):
-            tensor = tensor[0]
-        if rule.before is not None:
-            tensor = tensor[rule.before(config) :]
+        tensor = _turned(rule, config, tensor)
         sizes = [shapes[name][0] for name in rule.ours]
         if tensor.shape != torch.Size((sum(sizes), *shapes[rule.ours[0]][1:])):
             wrong += [] if spare else [f"{sources[0]} {tuple(tensors[sources[0]].shape)}"]
@@ -130,6 +126,8 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
         if rule.before is not None:  # zeros where no position ever looks
             tensor = torch.cat([tensor.new_zeros(rule.before(config), *tensor.shape[1:]), tensor])
         copies = rule.aliases if rule.copy_untied and not config.tie_embeddings else ()
+        if rule.copy_unscaled and config.tie_embeddings and not config.head_scale and config.head == "language":
+            copies = ("lm_head.weight",)
         name = rule.theirs
         if config.head == "span" and naming.span_prefix and name.startswith(naming.prefix):
             name = naming.span_prefix + name.removeprefix(naming.prefix)
@@ -159,6 +157,15 @@ def _expand(naming: Naming, config: ModelConfig, ours: Mapping[str, object]) -> 
             aliases = rule.aliases + (("lm_head.weight",) if rule.is_table and config.tie_embeddings else ())
             rules.append(replace(rule, theirs=rule.theirs.format(layer=layer), ours=names, aliases=aliases))
     return rules
+
+
+def _turned(rule: Rule, config: ModelConfig, tensor: Tensor) -> Tensor:
+    """A foreign tensor in our orientation, as a view."""
+    if rule.transpose and tensor.dim() == 2:
+        tensor = tensor.T
+    if rule.row and tensor.shape[:1] == (1,):
+        tensor = tensor[0]
+    return tensor if rule.before is None else tensor[rule.before(config) :]
 
 
 def _root(name: str) -> str:

@@ -15,7 +15,14 @@ from trivium.errors import HubError
 from trivium.hub.convert import PICKLE, WEIGHTS, inside, read_weight_map, write_tensors
 
 INDEX = f"{PICKLE}.index.json"
-_BESIDE = (".json", ".txt", ".model", ".jinja", ".md")  # settings, tokenizer, card: never code, never other weights
+_BESIDE = (
+    ".json",
+    ".txt",
+    ".model",
+    ".spm",
+    ".jinja",
+    ".md",
+)  # settings, tokenizer, card: never code, never other weights
 
 
 def convert_pickle(folder: Path | str, out: Path | str) -> Path:
@@ -26,7 +33,8 @@ def convert_pickle(folder: Path | str, out: Path | str) -> Path:
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
-        raise HubError(f"{folder} is no folder; expected a model folder with {PICKLE}; check the path")
+        advice = f"for a model of the hub, first: hf download {folder} --local-dir DIR"
+        raise HubError(f"{folder} is no folder; expected a model folder with {PICKLE}; check the path, or {advice}")
     if out.resolve() == folder.resolve() or out.is_file():
         raise HubError(f"{out} is taken; expected another folder to write to; name a new one with --out")
     tensors: dict[str, Tensor] = {}

@@ -284,6 +284,7 @@ TABLE: dict[str, Row] = {
         naming=layouts.LLAMA,
         fixed={**_MODERN, "qk_norm": False, "qkv_bias": True},
         keys=_keys(_MODERN_KEYS + "bos_token_id bos_id, eos_token_id eos_id"),
+        requires={"use_mrope": False},
         read=_read_qwen3,
         write=_write_qwen3,
     ),

@@ -76,12 +76,18 @@ class FeedForward(nn.Module):
         return torch.as_tensor(self.down(hidden_BTF))
 
 
+def make_table(rows: int, size: int) -> nn.Embedding:
+    """A table of vectors, not filled: torch's own filling on the meta device imports its compiler, for seconds."""
+    table: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)  # type: ignore[no-untyped-call]
+    return table
+
+
 class Places(nn.Module):
     """What an encoder beside a decoder has of its own before its first block: BART's positions and norm."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.positions = nn.Embedding(config.max_positions, config.hidden_size)
+        self.positions = make_table(config.max_positions, config.hidden_size)
         self.norm = make_norm(config) if config.embedding_norm else None
 
 
@@ -94,10 +100,10 @@ class Embedding(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.tokens = make_table(config.vocab_size, config.hidden_size)
         learned = config.position == "learned"
-        self.positions = nn.Embedding(config.max_positions, config.hidden_size) if learned else None
-        self.token_types = nn.Embedding(config.token_types, config.hidden_size) if config.token_types else None
+        self.positions = make_table(config.max_positions, config.hidden_size) if learned else None
+        self.token_types = make_table(config.token_types, config.hidden_size) if config.token_types else None
         self.norm = make_norm(config) if config.embedding_norm else None
         self.context = Places(config) if learned and config.family == "encoder_decoder" else None
 
@@ -115,7 +121,8 @@ class Embedding(nn.Module):
         if self.config.position == "sinusoidal":
             x_BTD = x_BTD + sinusoids(side.positions, self.config.hidden_size, x_BTD.dtype)
         if self.token_types is not None:
-            x_BTD = x_BTD + self.token_types(torch.zeros_like(side.ids) if types_BT is None else types_BT)
+            told = types_BT is not None and self.config.token_types > 1  # RoBERTa has one type for both sentences
+            x_BTD = x_BTD + self.token_types(types_BT if told else torch.zeros_like(side.ids))
         if places.norm is not None:
             x_BTD = places.norm(x_BTD)
         return drop(x_BTD, self.config.dropout if self.training else 0.0)

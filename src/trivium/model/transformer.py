@@ -18,7 +18,7 @@ from trivium.model.cache import Cache
 from trivium.model.classifier import ClassifierHead
 from trivium.model.config import ModelConfig
 from trivium.model.head import LanguageHead
-from trivium.model.layer import Embedding, FeedForward, drop, make_norm
+from trivium.model.layer import Embedding, FeedForward, drop, make_norm, make_table
 from trivium.model.mask import Mask, Side, cross_mask, self_mask
 from trivium.model.position import relative_buckets, rotary_tables
 
@@ -77,7 +77,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(Block(config, cross=cross) for _ in range(num_layers))
         self.norm = make_norm(config) if config.norm_placement == "pre" else None
         relative = config.position == "relative"
-        self.relative_bias = nn.Embedding(config.relative_buckets, config.num_heads) if relative else None
+        self.relative_bias = make_table(config.relative_buckets, config.num_heads) if relative else None
 
     def forward(
         self,
