@@ -48,7 +48,7 @@ EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "mis
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
     "model": 1700,
-    "tokenizer": 2050,
+    "tokenizer": 2100,
     "data": 1850,
     "hub": 2100,
     "generation": 1800,
