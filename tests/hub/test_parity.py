@@ -1,5 +1,6 @@
 """T23: the same numbers as transformers, and folders that travel both ways, for every shape in the table."""
 
+import argparse
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,3 +259,36 @@ def test_tensors_under_two_names(name: str, tmp_path: Path) -> None:
         else:
             with pytest.raises(HubError, match=r"differs from"):
                 load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "t5", "bart"])
+def test_what_transformers_trained_and_saved(name: str, tmp_path: Path) -> None:
+    """A hundred steps on real text, spelled in 57 letters: continue it, fill it, or repeat it."""
+    pair = build_pair(name)
+    letters = 4 + torch.tensor(list(Path(argparse.__file__).read_bytes())) % 57
+    optimizer = torch.optim.AdamW(pair.theirs.parameters(), lr=3e-3)
+    losses = []
+    for step in range(100):
+        rows = letters[step * 320 : (step + 1) * 320].view(8, 40)
+        inputs = Side.from_ids(rows.tolist())
+        if pair.ours.config.family == "encoder_decoder":
+            start = torch.full_like(rows[:, :1], pair.ours.config.decoder_start_id or 0)
+            read = Side.from_ids(torch.cat([start, rows[:, :-1]], 1).tolist())
+            loss = their_loss(pair, read, inputs, rows)
+        elif pair.ours.config.family == "encoder":
+            hidden = torch.rand(rows.shape, generator=torch.Generator().manual_seed(step)) < 0.2
+            loss = their_loss(pair, Side.from_ids(rows.masked_fill(hidden, 3).tolist()), None, rows)
+        else:
+            loss = their_loss(pair, inputs, None, torch.cat([rows[:, 1:], rows[:, :1]], 1))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] - 1  # it learned
+    pair.theirs.save_pretrained(tmp_path)
+    ours = load_model(tmp_path)
+    inputs, context = sides(ours)
+    with torch.no_grad():
+        expected, found = their_logits(pair, inputs, context), our_logits(ours, inputs, context)
+    assert gap(found, expected, inputs) <= 1e-4
+    assert torch.equal(found[inputs.segments > 0].argmax(-1), expected[inputs.segments > 0].argmax(-1))
