@@ -47,7 +47,7 @@ ONLY_IN = {
 EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "misc", "registry", "util", "utils"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
-    "model": 1560,
+    "model": 1580,
     "tokenizer": 1900,
     "data": 1850,
     "hub": 1850,
