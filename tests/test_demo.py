@@ -11,7 +11,6 @@ from trivium.data.shards import Shards
 from trivium.demo import run_demo
 from trivium.tokenizer import Tokenizer
 
-
 # One worker, or each would train a demo of its own.
 pytestmark = pytest.mark.xdist_group("demo")
 
