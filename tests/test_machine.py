@@ -271,3 +271,16 @@ def test_without_a_compiler_a_model_still_runs() -> None:
     environment = {**os.environ, "CXX": "no-such-compiler"}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "(1, 3, 32)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenMP tells its settings where it is GNU's: on Linux")
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_waiting_threads_give_up_their_core(given: dict[str, str], expected: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-m", "trivium", "doctor", "--json"]
+    found = subprocess.run(
+        command, env={**environment, "OMP_DISPLAY_ENV": "true", **given}, capture_output=True, text=True, check=True
+    )
+    if "OMP_WAIT_POLICY" not in found.stderr:
+        pytest.skip("this build of torch has another OpenMP, which does not tell")
+    assert f"OMP_WAIT_POLICY = '{expected}'" in found.stderr

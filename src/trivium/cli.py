@@ -28,7 +28,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def main() -> None:
     """Run the command line; every error that a user can cause is one sentence on stderr."""
     from trivium.errors import CheckpointError, TriviumError
+    from trivium.machine import share_cores
 
+    share_cores()
     debug = _take_debug(sys.argv)
     try:
         app()
