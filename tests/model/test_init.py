@@ -5,8 +5,8 @@ import torch
 
 from tests.families import TINY, context_for
 from trivium.errors import ConfigError
-from trivium.model import Side, build_model
-from trivium.model.start import set_unigram_start
+from trivium.model import ModelConfig, Side, build_model
+from trivium.model.start import set_bigram_start, set_gap_start, set_left_start, set_unigram_start
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -52,3 +52,50 @@ def test_recomputed_activations_give_equal_gradients(name: str) -> None:
     for plain, recomputed in zip(*gradients, strict=True):
         assert (plain is None) == (recomputed is None)
         assert plain is None or torch.equal(plain, recomputed)
+
+
+def test_the_token_before_a_gap_speaks_for_the_first_in_it() -> None:
+    """In a made language each token is followed by the next one: the untrained model continues what stands before."""
+    sentinels, words, size = [1, 2, 3], range(4, 44), 44
+    config = ModelConfig(
+        family="encoder_decoder",
+        vocab_size=size,
+        hidden_size=128,
+        num_layers=2,
+        num_encoder_layers=2,
+        num_heads=4,
+        ffn_size=64,
+        position="relative",
+        attention_scale=False,
+        tie_embeddings=False,
+        decoder_start_id=0,
+    )
+    model = build_model(config, zero_outputs=True)
+    set_gap_start(model, sentinels)
+    set_unigram_start(model, torch.full((size,), 1 / size).log())
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.zeros(size, 30), torch.zeros(size, 30)
+    left[list(words)] = torch.randn(len(words), 30, generator=generator)
+    for word in words[1:]:
+        right[word] = left[word - 1]
+
+    asked = torch.randint(5, 42, (20, 4), generator=generator)
+
+    def share_right() -> tuple[float, float]:
+        """How often the guess right after a sentinel follows the word before the gap; within a gap, its own word."""
+        first, inside = 0, 0
+        for one, two, three, filled in asked.tolist():
+            context = Side.from_ids([[20, one, 1, 40, two, 2, 12, three, 3, 33]])
+            with torch.no_grad():
+                scores = model.head(model(Side.from_ids([[0, 1, filled, 2, 10, 3]]), context))[0]
+            found = scores.argmax(-1).tolist()
+            inside += found[2] == filled + 1
+            first += sum(found[place] == word + 1 for place, word in ((1, one), (3, two), (5, three)))
+        return first / asked[:, :3].numel(), inside / len(asked)
+
+    set_bigram_start(model, left, right)
+    first, inside = share_right()
+    assert first < 0.2 and inside > 0.7
+    set_left_start(model)
+    first, inside = share_right()
+    assert first > 0.7 and inside > 0.7

@@ -21,7 +21,13 @@ from trivium.errors import ConfigError
 from trivium.hub.auto import save_model
 from trivium.machine import compute_fingerprint, inspect_machine, keep_freed_memory
 from trivium.model import Transformer, build_model
-from trivium.model.start import set_bigram_start, set_gap_start, set_neighbour_start, set_unigram_start
+from trivium.model.start import (
+    set_bigram_start,
+    set_gap_start,
+    set_left_start,
+    set_neighbour_start,
+    set_unigram_start,
+)
 from trivium.tokenizer import Tokenizer
 from trivium.training.checkpoint import TrainState, list_checkpoints, lock_run, restore_latest
 from trivium.training.loop import Materials, Samples, train
@@ -183,6 +189,8 @@ def _set_start(model: Transformer, materials: Materials) -> None:
     if recipe.size.unigram_start and not config.tie_embeddings and config.vocab_size <= BIGRAM_VOCABULARY:
         left, right = factor_bigrams(materials.train.source, config.vocab_size, rank=config.hidden_size)
         set_bigram_start(model, left.to(materials.device), right.to(materials.device))
+        if recipe.family == "encoder_decoder":
+            set_left_start(model)
 
 
 def _finish(state: TrainState, materials: Materials) -> PretrainResult:
