@@ -59,11 +59,11 @@ WRONG = [
     (["pretrain", "R", "run=R"], "R is a file; expected a folder"),
     (["pretrain", "R", "--minutes", "0"], "--minutes is 0.0; expected a number above 0"),
     (["pretrain", "R", "--minutes", "inf"], "--minutes is inf; expected a number above 0"),
-    (["pretrain", "R", "data.tokenizer.folder=nowhere"], "nowhere has no tokenizer.json"),
-    (["data", "prepare", "R", "--out", "d", "--tokenizer", "nowhere"], "nowhere has no tokenizer.json"),
+    (["pretrain", "R", "data.tokenizer.folder=nowhere"], "nowhere is no folder"),
+    (["data", "prepare", "R", "--out", "d", "--tokenizer", "nowhere"], "nowhere is no folder"),
     (["tokenizer", "train", "R", "--out", "R"], "R is a file; expected a folder"),
     (["tokenizer", "train", "R", "--out", "t", "--kind", "words"], "'words' is no kind of tokenizer"),
-    (["tokenizer", "inspect", "nowhere", "text"], "nowhere has no tokenizer.json"),
+    (["tokenizer", "inspect", "nowhere", "text"], "nowhere is no folder"),
     (["generate", "nowhere", "text", "--top-p", "3"], "top_p is 3.0"),
     (["generate", "nowhere", "text", "--max-new-tokens", "-1"], "max_new_tokens is -1"),
     (["demo", "--minutes", "nan"], "--minutes is nan"),
@@ -139,7 +139,7 @@ def test_each_end_has_its_code(
 
 def test_debug_after_two_dashes_is_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(monkeypatch, capsys, "tokenizer", "inspect", "--", "nowhere", "--debug")
-    assert code == 2 and err.startswith("error: nowhere has no tokenizer.json")
+    assert code == 2 and err.startswith("error: nowhere is no folder")
 
 
 def test_doctor_names_problems_and_remedies(

@@ -12,6 +12,10 @@ from trivium.demo import run_demo
 from trivium.tokenizer import Tokenizer
 
 
+# One worker, or each would train a demo of its own.
+pytestmark = pytest.mark.xdist_group("demo")
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("a folder with spaces") / "demo"

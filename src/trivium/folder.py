@@ -26,7 +26,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file directly in a model folder; `HubError` when name or link would lead out of it.
+    """The path of a file directly in a model folder; `HubError` when name or link would lead out of it, or to a device.
 
     The links of a Hugging Face cache (`snapshots/<revision>/file` to `blobs/`) stay within the model's own entry.
     """
@@ -36,10 +36,13 @@ def inside(folder: Path, name: str) -> Path:
     path = folder / name
     try:
         stays = Path(name).name == name and path.resolve().is_relative_to(root)
+        odd = stays and path.exists() and not (path.is_file() or path.is_dir())
     except (OSError, ValueError, RuntimeError):  # loops of links, NUL in a name
         stays = False
     if not stays:
         raise HubError(f"{folder} refers to {name!r} outside itself; expected own files; do not trust it")
+    if odd:  # a pipe would be waited for, a device read without end
+        raise HubError(f"{path} is a pipe or a device; expected a file; do not trust the folder")
     return path
 
 

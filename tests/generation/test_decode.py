@@ -135,3 +135,23 @@ def test_the_cache_is_as_large_as_it_must_be_and_no_larger(monkeypatch: pytest.M
     generate(model_of(TINY["llama"]), rows_of([3, 8]), SamplingConfig(max_new_tokens=5))
     generate(model_of(TINY["t5"]), rows_of([3, 8]), SamplingConfig(max_new_tokens=5))
     assert made == [(2, 8 + 5 - 1), (2, 1 + 5 - 1)]
+
+
+def test_a_selected_cache_holds_what_was_filled_and_numbers_besides() -> None:
+    """Slots of different lengths go on after a selection; memory that nothing has written must not reach a sum."""
+    model = build_model(TINY["llama"])
+    rows = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
+    cache, _ = prefill(model, Side.from_ids(rows), capacity=40)
+    chosen = [2, 0, 1, 1]
+    picked = cache.select(torch.tensor(chosen))
+    assert picked.keys.shape[3] == 40 and torch.equal(picked.keys[:, 1, :, :5], cache.keys[:, 0, :, :5])
+    picked.keys[:, :, :, picked.filled :] = float("nan")  # as fresh memory may be
+    picked.values[:, :, :, picked.filled :] = float("nan")
+    texts = [list(rows[slot]) for slot in chosen]
+    for token in (20, 21, 22):
+        logits = decode_step(model, picked, torch.full((4,), token))
+        for text in texts:
+            text.append(token)
+        for row, text in enumerate(texts):
+            side = Side.from_ids([text])
+            torch.testing.assert_close(logits[row], model.head(model(side))[0, -1], atol=1e-5, rtol=0)

@@ -138,12 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
         if match.re is _FILE:
             return self.file(hub, folder, match["file"], hub.sha_of(name))
         if match["what"] == "tree":
-            return self.json(_tree(folder))
-        siblings = [{"rfilename": each["path"]} for each in _tree(folder)]
+            return self.json(list_tree(folder))
+        siblings = [{"rfilename": each["path"]} for each in list_tree(folder)]
         return self.json({"id": name, "sha": hub.sha_of(name), "siblings": siblings})
 
     def file(self, hub: Hub, folder: Path, name: str, sha: str) -> None:
-        entry = next((each for each in _tree(folder) if each["path"] == name), None)
+        entry = next((each for each in list_tree(folder) if each["path"] == name), None)
         if entry is None:
             return self.fail(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": sha})
         content = (folder / name).read_bytes()
@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _tree(folder: Path) -> list[dict[str, Any]]:
+def list_tree(folder: Path) -> list[dict[str, Any]]:
     """The files of a repository as the hub lists them: git's hash for small text, sha256 for what lies in LFS."""
     entries: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*")):

@@ -65,7 +65,6 @@ def test_what_is_written_comes_back(name: str, words: Tokenizer, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "changes"),
     [("llama", {}), ("qwen2", {}), ("qwen3", {"head_size": 128}), ("gpt2", {"max_positions": 1024})],
-    [("llama", {}), ("qwen2", {}), ("qwen3", {"head_size": 128}), ("gpt2", {"max_positions": 1024})],
 )
 def test_transformers_reads_the_same_logits(
     name: str, changes: dict[str, int], words: Tokenizer, tmp_path: Path

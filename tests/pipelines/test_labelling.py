@@ -1,14 +1,16 @@
 """Labels of texts: transformers' labels, scores and shapes, for every way of asking."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from tests.generation.spelling import TEXTS
 from tests.pipelines.labelled import make_labelled
-from trivium import pipeline
+from trivium import load, pipeline
 from trivium.errors import ConfigError, RequestError
 
 THREE = ("sad", "calm", "happy")
@@ -70,6 +72,21 @@ def test_every_kind_of_problem_equals_transformers(
     alone = [ours(text)[0] for text in TEXTS]
     same(ours(TEXTS, batch_size=2), alone)
     same(list(ours(iter(TEXTS))), alone)
+
+
+def test_a_model_with_one_token_type_reads_pairs(three: Path) -> None:
+    """RoBERTa's kind: the tokenizer numbers the second text 1, and the model has one row for both."""
+    model, tokenizer = load(three)
+    table = model.embedding.token_types
+    assert table is not None
+    alike = table.weight.data[:1].clone()
+    table.weight.data = torch.cat([alike, alike])
+    two = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    item = {"text": TEXTS[0], "text_pair": TEXTS[1]}
+    expected = two(item, top_k=None)
+    model.config = replace(model.config, token_types=1)
+    table.weight.data = alike
+    same(two(item, top_k=None), expected)
 
 
 def test_the_alias_is_the_task(three: Path) -> None:

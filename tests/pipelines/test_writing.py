@@ -249,6 +249,14 @@ REFUSED: list[tuple[str, str | None, dict[str, Any], str]] = [
     ("text-generation", "llama", {"max_tokens": 3}, "has no option max_tokens; expected for example max_new_tokens"),
     ("text-generation", "llama", {"batch_size": 0}, "batch_size is 0; expected at least 1"),
     ("text-generation", "llama", {"long": "map_reduce"}, "text-generation has no option long"),
+    ("summarization", "t5", {"long": "map"}, "long is 'map'; expected 'map_reduce' or nothing"),
+    (
+        "summarization",
+        "t5",
+        {"truncation": "only_first"},
+        "'only_first'; expected True, False or nothing",
+    ),
+    ("text-generation", "llama", {"handle_long_generation": "cut"}, "expected 'hole' or nothing"),
 ]
 
 

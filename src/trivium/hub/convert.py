@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from trivium.folder import read_json as read_json
 WEIGHTS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 INDEX = "model.safetensors.index.json"
+_TENSORS = 50_000  # in one file; each costs time and memory however small it is
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -118,6 +119,10 @@ def read_weight_map(folder: Path, name: str) -> dict[str, str]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     try:
+        with safe_open(path, "pt") as file:
+            count = len(file.keys())
+        if count > _TENSORS:
+            raise ValueError(f"{count:,} tensors; no published file has as many")
         return load_file(path)
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
         expected = "expected a complete safetensors file; get it again"

@@ -44,6 +44,9 @@ class Cache:
         """
         steps = keys_BGTK.shape[2]
         if self.ragged:
+            # What a shorter slot does not fill is masked, yet must be a number: nothing times NaN is NaN.
+            for store in (self.keys, self.values):
+                store[layer, :, :, self.filled : self.filled + steps] = 0
             index = self.lengths[:, None] + torch.arange(steps, device=self.lengths.device)
             index = index[:, None, :, None].expand_as(keys_BGTK)
             self.keys[layer].scatter_(2, index, keys_BGTK)
@@ -71,9 +74,16 @@ class Cache:
         def pick(tensor: Tensor | None, dim: int) -> Tensor | None:
             return None if tensor is None else tensor.index_select(dim, slots)
 
+        def pick_filled(tensor: Tensor) -> Tensor:
+            """Only what is filled is copied: beams reorder at every step, and most of a cache is room to write."""
+            layers, _, heads, capacity, size = tensor.shape
+            picked = tensor.new_empty(layers, len(slots), heads, capacity, size)
+            picked[:, :, :, :filled] = tensor[:, :, :, :filled].index_select(1, slots)
+            return picked
+
         return Cache(
-            self.keys.index_select(1, slots),
-            self.values.index_select(1, slots),
+            pick_filled(self.keys),
+            pick_filled(self.values),
             lengths,
             filled,
             bool((lengths != filled).any()),

@@ -23,6 +23,14 @@ from trivium.tokenizer import Tokenizer
 IDLE = frozenset(("framework", "use_fast", "trust_remote_code", "token", "device_map", "use_safetensors"))
 
 
+# Options of few values, a wrong one of which would otherwise change nothing.
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "truncation": (True, False),
+    "long": ("map_reduce",),
+    "handle_long_generation": ("hole",),
+}
+
+
 class Pipeline:
     """A function from inputs to results: what `pipeline` gives.
 
@@ -68,6 +76,10 @@ class Pipeline:
 
     def _check(self, options: Options) -> None:
         check_names(options, self._task.options, self.task)
+        for name, values in _CHOICES.items():
+            if options.get(name) not in (None, *values):
+                expected = ", ".join(map(repr, values))
+                raise ConfigError(f"{name} is {options[name]!r}; expected {expected} or nothing; choose one of them")
         size = options.get("batch_size")
         if size is not None and (not isinstance(size, int) or size < 1):
             raise ConfigError(f"batch_size is {size!r}; expected at least 1; set it accordingly")

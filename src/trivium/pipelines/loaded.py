@@ -96,7 +96,9 @@ class Loaded:
         """A right-padded batch on the model's device, with token types `(B, T)`."""
         device = self.model.embedding.tokens.weight.device
         side = Side.from_ids([row.ids for row in rows], pad_id=self.model.config.pad_id)
-        return side.to(device), Side.from_ids([row.types for row in rows]).ids.to(device)
+        types_BT = Side.from_ids([row.types for row in rows]).ids.to(device)
+        # RoBERTa's kind has one type for both texts of a pair, whatever the tokenizer numbers them.
+        return side.to(device), types_BT.clamp(max=max(self.model.config.token_types - 1, 0))
 
 
 _CUT = "pass truncation=True to cut its end, or shorten it"

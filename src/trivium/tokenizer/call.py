@@ -4,6 +4,7 @@ The backend is shared by threads, and padding and truncation are switches of it,
 a copy (the vocabulary, the large part, is not copied). Padding is on the right, always.
 """
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import tokenizers
 
-from trivium.errors import ConfigError, RequestError
+from trivium.errors import ConfigError, DataError, HubError, RequestError
 
 if TYPE_CHECKING:
     from trivium.tokenizer.tokenizer import Tokenizer
@@ -105,10 +106,25 @@ class TokenBatch:
         return list(self.encodings[index].sequence_ids)
 
 
+@contextlib.contextmanager
+def no_panic() -> Iterator[None]:
+    """Where the rules of a folder's tokenizer break the library on a text, `HubError` instead of its panic."""
+    try:
+        yield
+    except BaseException as error:  # a panic is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        words = " ".join(str(error).split())[:200]
+        raise HubError(
+            f"the tokenizer's own rules fail on a text ({words}); expected rules that end; get its folder again"
+        ) from None
+
+
 def encode_pair(tokenizer: "Tokenizer", text: str, pair: str | None, *, add_special: bool, control: bool) -> Encoded:
     """What `Tokenizer.pair` gives."""
     backend = tokenizer.backend if control else tokenizer.plain
-    found = backend.encode(text, pair, add_special_tokens=add_special)
+    with no_panic():
+        found = backend.encode(text, pair, add_special_tokens=add_special)
     return Encoded(found.ids, found.type_ids, found.offsets, found.sequence_ids)
 
 
@@ -143,9 +159,10 @@ def call_encoded(
     tensors = options.pop("return_tensors", None)
     given = _Options(**_checked({**options, "add_special_tokens": False}))
     try:
-        rows = _prepared(tokenizer, given, backend).encode_batch(texts, add_special_tokens=False)
+        with no_panic():
+            rows = _prepared(tokenizer, given, backend).encode_batch(texts, add_special_tokens=False)
     except TypeError:
-        tokenizer.refuse_odd(texts)
+        refuse_surrogates(texts)
         raise
     data = _columns(tokenizer, rows, given)
     data["input_ids"] = [[originals.get(number, number) for number in row] for row in data["input_ids"]]
@@ -161,9 +178,10 @@ def _encode(
     items = _items(text, text_pair, many=many, words=words)
     backend = _prepared(tokenizer, given)
     try:
-        rows = backend.encode_batch(items, is_pretokenized=words, add_special_tokens=given.add_special_tokens)
+        with no_panic():
+            rows = backend.encode_batch(items, is_pretokenized=words, add_special_tokens=given.add_special_tokens)
     except TypeError:
-        tokenizer.refuse_odd([each for item in items for each in (item if isinstance(item, tuple) else (item,))])
+        refuse_surrogates([each for item in items for each in (item if isinstance(item, tuple) else (item,))])
         raise
     sources = list(range(len(rows)))
     if given.return_overflowing_tokens:
@@ -263,7 +281,8 @@ def _prepared(tokenizer: "Tokenizer", given: _Options, own: tokenizers.Tokenizer
 
 
 def _columns(tokenizer: "Tokenizer", rows: Sequence[Any], given: _Options) -> dict[str, list[Any]]:
-    names = tokenizer.settings.get("model_input_names") or ()
+    names = tokenizer.settings.get("model_input_names")
+    names = names if isinstance(names, list) else []
     typed = "token_type_ids" in names if given.return_token_type_ids is None else given.return_token_type_ids
     data = {"input_ids": [row.ids for row in rows]}
     if typed:
@@ -297,6 +316,18 @@ def _tensor(name: str, values: Any, kind: str | None) -> Any:
 
         return np.array(values, dtype=np.int64)
     raise ConfigError(f"return_tensors is {kind!r}; expected 'pt', 'np' or None; choose one")
+
+
+def refuse_surrogates(texts: Sequence[Any]) -> None:
+    """Raise `DataError` for half a surrogate pair in one of some texts."""
+    for text in filter(lambda each: isinstance(each, str), texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"a text has half of a surrogate pair ({text[error.start]!r}) at character {error.start}; expected "
+                "Unicode text; replace it: text.encode('utf-8', 'replace').decode()"
+            ) from None
 
 
 def list_of_ids(ids: Any) -> list[int]:

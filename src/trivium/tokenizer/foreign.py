@@ -134,8 +134,8 @@ def _builder(folder: Path, kind: str) -> tuple[Callable[[Path, Settings], Backen
 
 
 def _bert(folder: Path, settings: Settings) -> Backend:
+    read_bytes(folder, "vocab.txt")  # of a size that can be read
     vocabulary = models.WordPiece.read_file(str(inside(folder, "vocab.txt")))
-    read_bytes(folder, "vocab.txt")
     backend = Backend(models.WordPiece(vocabulary, unk_token=text_of(settings["unk_token"]) or "[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -150,7 +150,8 @@ def _bert(folder: Path, settings: Settings) -> Backend:
 
 def _byte_level(kind: str) -> Callable[[Path, Settings], Backend]:
     def build(folder: Path, settings: Settings) -> Backend:
-        read_bytes(folder, "merges.txt")
+        for name in ("vocab.json", "merges.txt"):
+            read_bytes(folder, name)  # of a size that can be read
         files = str(inside(folder, "vocab.json")), str(inside(folder, "merges.txt"))
         vocabulary, merges = models.BPE.read_file(*files)
         model = models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)

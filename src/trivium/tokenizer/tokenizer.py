@@ -18,8 +18,18 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, processors
 
-from trivium.errors import ConfigError, DataError, HubError
-from trivium.tokenizer.call import UNBOUNDED, Encoded, TokenBatch, call_tokenizer, encode_pair, list_of_ids, tidy
+from trivium.errors import ConfigError, HubError
+from trivium.tokenizer.call import (
+    UNBOUNDED,
+    Encoded,
+    TokenBatch,
+    call_tokenizer,
+    encode_pair,
+    list_of_ids,
+    no_panic,
+    refuse_surrogates,
+    tidy,
+)
 from trivium.tokenizer.chat import apply_template
 from trivium.tokenizer.foreign import guarded, read_folder, text_of
 from trivium.tokenizer.role import CUSTOMARY, ROLES, RoleId, RoleText
@@ -163,25 +173,27 @@ class Tokenizer:
         try:
             return encode_pair(self, text, pair, add_special=add_special, control=control)
         except TypeError:
-            _refuse_surrogates([text, pair or ""])
+            refuse_surrogates([text, pair or ""])
             raise
 
     def encode_batch(self, texts: Sequence[str], *, add_special: bool = False) -> list[list[int]]:
         """Ids of many texts, in parallel over the machine's cores; raises `DataError` for half surrogate pairs."""
         texts = list(texts)
         try:
-            found = self.plain.encode_batch_fast(texts, add_special_tokens=add_special)
+            with no_panic():
+                found = self.plain.encode_batch_fast(texts, add_special_tokens=add_special)
         except TypeError:
-            _refuse_surrogates(texts)
+            refuse_surrogates(texts)
             raise
         return [encoding.ids for encoding in found]
 
     def encode_control(self, text: str, *, add_special: bool = False) -> list[int]:
         """Ids of a text in which special tokens, written out, mean themselves: `"The [MASK] of the list."`."""
         try:
-            return list(self.backend.encode(text, add_special_tokens=add_special).ids)
+            with no_panic():
+                return list(self.backend.encode(text, add_special_tokens=add_special).ids)
         except TypeError:
-            _refuse_surrogates([text])
+            refuse_surrogates([text])
             raise
 
     def decode(self, ids: Any, *, skip_special: bool | None = None, **options: Any) -> str:
@@ -197,7 +209,8 @@ class Tokenizer:
             raise ConfigError(f"decode has no {next(iter(options))}; expected skip_special_tokens; correct or drop it")
         if clean is None:
             clean = theirs and bool(self.settings.get("clean_up_tokenization_spaces"))
-        text = str(self.backend.decode(list_of_ids(ids), skip_special_tokens=skip))
+        with no_panic():
+            text = str(self.backend.decode(list_of_ids(ids), skip_special_tokens=skip))
         return tidy(text) if clean and self.kind != "bpe" else text
 
     def batch_decode(self, rows: Any, *, skip_special: bool | None = None, **options: Any) -> list[str]:
@@ -252,10 +265,6 @@ class Tokenizer:
                 flags = {flag: getattr(token, flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")}
                 copy.add_tokens([tokenizers.AddedToken(name, special=True, **flags)])
         return copy
-
-    def refuse_odd(self, texts: Sequence[Any]) -> None:
-        """Raise `DataError` for half a surrogate pair in one of some texts."""
-        _refuse_surrogates([text for text in texts if isinstance(text, str)])
 
     def token_text(self, token_id: int) -> str:
         """One id as readable text, with the space before it if it has one."""
@@ -377,17 +386,6 @@ def _without_control(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         pieces = [(secrets.token_hex(16) + text if text in special else text, score) for text, score in model["vocab"]]
         copy.model = models.Unigram(pieces, model["unk_id"], model.get("byte_fallback", False))
     return copy
-
-
-def _refuse_surrogates(texts: Sequence[str]) -> None:
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"a text has half of a surrogate pair ({text[error.start]!r}) at character {error.start}; expected "
-                "Unicode text; replace it: text.encode('utf-8', 'replace').decode()"
-            ) from None
 
 
 def _begins_word(stored: str, *, byte_level: bool) -> bool:

@@ -47,7 +47,7 @@ def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: di
         draw_lines(
             {"bits per byte, held out": [(entry["step"], entry["valid"]["bits_per_byte"]) for entry in valid]},
             "bits per byte of held-out text, by step"
-            if recipe["objective"]["name"] in ("causal", "prefix")
+            if (recipe.get("objective") or {}).get("name", "causal") in ("causal", "prefix")
             else "bits per byte of the hidden tokens only, which other tokens surround: not a decoder's bits per byte",
         ),
         "<h2>Speed and rate</h2>",
