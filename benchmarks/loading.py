@@ -59,6 +59,8 @@ def build(root: Path) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+    from pipelines import make_tokenizer
+
     llama = LlamaConfig(
         vocab_size=49_152,
         hidden_size=576,
@@ -70,37 +72,15 @@ def build(root: Path) -> None:
         rope_theta=100_000.0,
         tie_word_embeddings=True,
     )
-    tokenizer = None
     for name, make in (
         ("llama-float32", lambda: LlamaForCausalLM(llama)),
         ("llama-bfloat16", lambda: LlamaForCausalLM(llama).to(torch.bfloat16)),
         ("gpt2-float32", lambda: GPT2LMHeadModel(GPT2Config())),
     ):
         if not (root / name / "tokenizer_config.json").exists():
-            tokenizer = tokenizer or make_tokenizer()
             torch.manual_seed(0)
             make().save_pretrained(root / name)
-            tokenizer.save_pretrained(root / name)
-
-
-def make_tokenizer() -> Any:
-    """A byte-level BPE of about 49,000 entries, trained on made-up words, as transformers keeps it."""
-    import random
-
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    draw = random.Random(0)
-    parts = [a + b for a in "b c d f g h k l m n p r s t v w st tr".split() for b in "a e i o u ea ou an er in".split()]
-    words = ["".join(draw.choices(parts, k=draw.randint(2, 4))) for _ in range(60_000)]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=49_000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<s>", "</s>"]
-    )
-    tokenizer.train_from_iterator((" ".join(words) for _ in range(2)), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+            make_tokenizer(root / name, 49_000, "")
 
 
 def memory(name: str) -> int:

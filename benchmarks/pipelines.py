@@ -39,7 +39,8 @@ def make_tokenizer(folder: Path, size: int, template: str) -> list[str]:
     from transformers import PreTrainedTokenizerFast
 
     draw = random.Random(0)
-    parts = [a + b for a in "b c d f g h k l m n p r s t v w st tr".split() for b in "a e i o u ea ou an er in".split()]
+    ends = [*"aeiou", "ea", "ou", "an", "er", "in"]
+    parts = [a + b for a in [*"bcdfghklmnprstvw", "st", "tr"] for b in ends]
     words = ["".join(draw.choices(parts, k=draw.randint(1, 4))) for _ in range(60_000)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -99,7 +100,9 @@ def budgets(lengths: Sequence[int], limits: Sequence[int]) -> list[Plan]:
     return found
 
 
-def in_batches(model: Any, forms: Sequence[str], ways: Sequence[Plan], work: Callable[[list[int]], list[Any]]) -> Settings:
+def in_batches(
+    model: Any, forms: Sequence[str], ways: Sequence[Plan], work: Callable[[list[int]], list[Any]]
+) -> Settings:
     """Every form of attention with every way to cut batches."""
 
     def make(form: str, batches: list[list[int]]) -> Run:
@@ -371,7 +374,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows = compare(name, options.rounds, Path(folder))
         lines += [f"| {date.today()} | {machine.machine_class} | {limits} | {row} |" for row in rows]
-    head = "| day | class | limits | work | trivium | peer (its best setting) | its time | ratio, median (each round) | |"
+    head = (
+        "| day | class | limits | work | trivium | peer (its best setting) | its time | ratio, median (each round) | |"
+    )
     print("\n".join([head, "|---|---|---|---|---|---|---|---|---|", *lines]))
     if options.record:
         with RESULTS.open("a", encoding="utf-8") as out:
