@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.families import TINY
-from trivium.generation import SamplingConfig, decode_step, generate, prefill
+from trivium.generation import SamplingConfig, decode, decode_step, generate, prefill
+from trivium.generation.decode import group_lengths
 from trivium.model import ModelConfig, Side, Transformer, build_model
 
 WRITERS = {name: config for name, config in TINY.items() if config.family != "encoder"} | {
@@ -155,3 +156,38 @@ def test_a_selected_cache_holds_what_was_filled_and_numbers_besides() -> None:
         for row, text in enumerate(texts):
             side = Side.from_ids([text])
             torch.testing.assert_close(logits[row], model.head(model(side))[0, -1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_reading_prompts_in_groups_changes_nothing(name: str, num_beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts = model_of(WRITERS[name]), rows_of([3, 12, 1, 7, 11])
+    config = SamplingConfig(max_new_tokens=9, num_beams=num_beams, logprobs=True)
+    whole = generate(model, prompts, config)
+    monkeypatch.setattr(decode, "group_lengths", lambda lengths: group_lengths(lengths, tokens=1))
+    for one, other in zip(whole, generate(model, prompts, config), strict=True):
+        assert one.ids == other.ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-12)
+
+
+def test_groups_waste_little() -> None:
+    assert group_lengths([3, 9, 4]) == [[0, 1, 2]]
+    assert group_lengths([10, 400, 390, 12, 300], tokens=50) == [[1, 2], [4], [3, 0]]
+    assert group_lengths([10, 10], tokens=0) == [[0, 1]]
+
+
+def test_texts_with_unequal_numbers_of_beams_are_written_as_alone() -> None:
+    """Few tokens are left to each text, fewer to those whose source has some of them."""
+    model = model_of(TINY["t5"])
+    prompts = [[10, 11, 12, 20], [20, 21], [10, 20, 22, 23, 24], [11, 10]]
+    allowed = (10, 11, 12, 13)
+    config = SamplingConfig(
+        max_new_tokens=6,
+        num_beams=4,
+        encoder_no_repeat_ngram_size=1,
+        suppress_tokens=tuple(each for each in range(model.config.vocab_size) if each not in allowed),
+    )
+    alone = [generate(model, [prompt], config)[0] for prompt in prompts]
+    together = generate(model, prompts, config)
+    assert [each.ids for each in together] == [each.ids for each in alone]
+    assert [each.score for each in together] == pytest.approx([each.score for each in alone], abs=1e-12)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tests.reference import build_pair, our_logits, sides
 from trivium.errors import HubError, TriviumError
 from trivium.hub.auto import load_model, save_model
-from trivium.hub.convert import read_tensors, write_tensors
+from trivium.hub.convert import file_ranges, forget_pages, read_tensors, write_tensors
 
 
 @pytest.fixture
@@ -271,3 +271,23 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy.core") if na
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system where files are mapped")
+def test_a_converted_model_does_not_hold_its_file_too(tmp_path: Path) -> None:
+    """Pages that were copied are given back, whole and readable again; other memory is never touched."""
+
+    def resident() -> int:
+        found = Path("/proc/self/smaps").read_text().partition(str(tmp_path / "x.safetensors"))[2]
+        return sum(int(line.split()[1]) for line in found.split("VmFlags")[0].splitlines() if line.startswith("Rss:"))
+
+    own = torch.arange(2**20).float()
+    write_tensors(tmp_path / "x.safetensors", {"x": own})
+    mapped = read_tensors(tmp_path / "x.safetensors")["x"]
+    assert torch.equal(mapped, own)
+    assert resident() > 4000
+    for tensor in (mapped, own):
+        forget_pages(tensor, file_ranges())
+    assert resident() < 100
+    assert torch.equal(own, torch.arange(2**20).float())
+    assert torch.equal(mapped, own)

@@ -117,10 +117,11 @@ def search_beams(
     cache, logits_RV = read_prompts(model, prompts, rows)
     live = searches
     while live:
-        slots = _step(live, logits_RV)
+        counts = [len(search.beams) for search in live]
+        slots, before = _step(live, logits_RV), live
         live = [search for search in live if not search.over]
         if live:
-            cache = _reorder(cache, slots)
+            cache = _reorder(cache, slots, before, counts)
             ids_R = torch.tensor([beam.ids[-1] for search in live for beam in search.beams])
             logits_RV = decode_step(model, cache, ids_R.to(logits_RV.device))
     return [result for search in searches for result in search.results()]
@@ -160,8 +161,20 @@ def _grow(beam: Beam, token: int, logprob: float, score: float) -> Beam:
     return Beam([*beam.ids, token], [*beam.logprobs, logprob], score)
 
 
-def _reorder(cache: Cache, slots: list[int]) -> Cache:
-    """The cache of the beams that go on; nothing is copied when each is its own parent."""
-    if slots == list(range(cache.keys.shape[1])):
+def _reorder(cache: Cache, slots: list[int], before: list[Search], counts: list[int]) -> Cache:
+    """The cache of the beams that go on; nothing is copied when each is its own parent.
+
+    What a text's beams have in common, the context, is kept once while all texts have equally many (`counts` before).
+    """
+    index = torch.tensor(slots, device=cache.keys.device)
+    going = [place for place, search in enumerate(before) if not search.over]
+    now = [len(before[place].beams) for place in going]
+    if now == counts:
+        if slots != list(range(len(slots))):
+            cache.exchange(index)
         return cache
-    return cache.select(torch.tensor(slots, device=cache.keys.device))
+    if cache.context_segments is None or len(cache.context_segments) != len(before):
+        return cache.select(index)
+    if len(set(now)) > 1:
+        going = [place for place, count in zip(going, now, strict=True) for _ in range(count)]
+    return cache.select(index, torch.tensor(going, device=index.device))

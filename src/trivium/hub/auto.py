@@ -3,9 +3,11 @@
 Ties the table (family.py, names.py) to files (convert.py). Never runs code of a folder.
 """
 
+import contextlib
+import gc
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +16,16 @@ import yaml
 from torch import Tensor
 
 from trivium.errors import HubError
-from trivium.hub.convert import WEIGHTS, inside, read_json, read_tensors, replace_file, write_tensors
+from trivium.hub.convert import (
+    WEIGHTS,
+    file_ranges,
+    forget_pages,
+    inside,
+    read_json,
+    read_tensors,
+    replace_file,
+    write_tensors,
+)
 from trivium.hub.decoding import read_generation as read_generation
 from trivium.hub.family import architecture_of, choose, complete, label_settings, read_config, row_of, write_config
 from trivium.hub.names import canonical, to_ours, to_theirs
@@ -62,7 +73,9 @@ def load_model(
     settings = read_json(inside(folder, "config.json"))
     wanted = torch.float32 if dtype is None else dtype
     dtype = None if wanted == "stored" else wanted
-    return assemble(settings, read_tensors(folder), dtype=dtype, head=head, labels=labels, problem=problem)
+    with _collecting_nothing():
+        tensors = read_tensors(folder)
+        return assemble(settings, tensors, dtype=dtype, head=head, labels=labels, problem=problem, mapped=True)
 
 
 def load_model_config(name_or_folder: str | Path) -> ModelConfig:
@@ -78,10 +91,12 @@ def assemble(
     head: Head | None = None,
     labels: Sequence[str] | None = None,
     problem: Problem | None = None,
+    mapped: bool = False,
 ) -> Transformer:
     """A model from the object of a config.json and foreign tensors, taking these over without a copy.
 
-    `head`, `labels` and `problem` as in `load_model`. Raises `HubError` unless the two fit exactly.
+    `head`, `labels` and `problem` as in `load_model`. `mapped` says that the tensors come from `read_tensors` and
+    belong to nobody else: what is converted does not stay in memory twice. Raises `HubError` unless the two fit.
     """
     settings = complete(settings, tensors)
     row = row_of(settings)
@@ -95,7 +110,7 @@ def assemble(
     model = _build_empty(config, len(tensors))
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     ours = to_ours(naming, config, tensors, shapes, fresh_head=head is not None or labels is not None)
-    state = {name: _owned(tensor, dtype) for name, tensor in ours.items()}
+    state = _owned(ours, dtype, file_ranges() if mapped else [])
     kind = state["embedding.tokens.weight"].dtype
     fresh = {name: torch.empty(*shape, dtype=kind) for name, shape in shapes.items() if name not in state}
     model.load_state_dict(state | fresh, assign=True)
@@ -189,9 +204,27 @@ def _build_empty(config: ModelConfig, num_tensors: int) -> Transformer:
         raise HubError(f"config.json describes no possible model ({error}); correct its sizes") from error
 
 
-def _owned(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """The tensor as a parameter should be: of the wanted type, contiguous, copied only where it has to be."""
-    return tensor.to(tensor.dtype if dtype is None else dtype).contiguous()
+@contextlib.contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Without the garbage collector: all that is made here stays, and going through what torch's import made takes as
+    long as opening a model of 135 M."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+def _owned(tensors: Mapping[str, Tensor], dtype: torch.dtype | None, mapped: Sequence[range]) -> dict[str, Tensor]:
+    """The tensors as parameters should be: of the wanted type, contiguous, copied only where they have to be."""
+    owned = {}
+    for name, tensor in tensors.items():
+        owned[name] = tensor.to(tensor.dtype if dtype is None else dtype).contiguous()
+        if owned[name].data_ptr() != tensor.data_ptr():
+            forget_pages(tensor, mapped)
+    return owned
 
 
 def _as_json(value: Mapping[str, Any]) -> str:

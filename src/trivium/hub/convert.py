@@ -4,9 +4,11 @@ Knows nothing of models: names and shapes are the callers' business. Never reads
 """
 
 import contextlib
+import ctypes
+import mmap
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -42,6 +44,32 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     if any(name.startswith(PICKLE.removesuffix(".bin")) for name in pickled):
         advice += f", or write one with: trivium convert {path} --out DIR"
     raise HubError(f"{path} has {found}; expected {WEIGHTS} or {INDEX}; {advice}")
+
+
+def file_ranges() -> list[range]:
+    """The addresses at which this process has files mapped; none where the system does not tell."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+            addresses, *others = line.split(maxsplit=5)
+            if len(others) == 5 and others[4].startswith("/") and not others[4].startswith("/dev/"):
+                start, end = (int(each, 16) for each in addresses.split("-"))
+                found.append(range(start, end))
+    return found
+
+
+def forget_pages(tensor: Tensor, mapped: Sequence[range]) -> None:
+    """Give back the memory of a tensor that lies in one of `mapped` and was copied; read again, it comes from the file.
+
+    Without this a converted model has its file in memory too until all of it is converted.
+    """
+    storage = tensor.untyped_storage()
+    start, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    # Only within a file: the same call would set memory of any other kind to zero.
+    if start < end and any(start in each and end - 1 in each for each in mapped):
+        madvise = ctypes.CDLL(None).madvise
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trivium.model.blockwise import Rule, attend_blockwise
 from trivium.model.cache import Cache
 from trivium.model.config import ModelConfig
-from trivium.model.layer import RMSNorm, drop
+from trivium.model.layer import RMSNorm, drop, make_linear
 from trivium.model.mask import Mask
 from trivium.model.position import rotate
 
@@ -101,10 +101,10 @@ class Attention(nn.Module):
         self.head_size, self.dropout = config.head_size, config.dropout
         self.scale = config.head_size**-0.5 if config.attention_scale else 1.0
         wide, narrow = config.num_heads * config.head_size, config.num_kv_heads * config.head_size
-        self.query = nn.Linear(config.hidden_size, wide, bias=config.qkv_bias)
-        self.key = nn.Linear(config.hidden_size, narrow, bias=config.qkv_bias)
-        self.value = nn.Linear(config.hidden_size, narrow, bias=config.qkv_bias)
-        self.output = nn.Linear(wide, config.hidden_size, bias=config.bias)
+        self.query = make_linear(config.hidden_size, wide, bias=config.qkv_bias)
+        self.key = make_linear(config.hidden_size, narrow, bias=config.qkv_bias)
+        self.value = make_linear(config.hidden_size, narrow, bias=config.qkv_bias)
+        self.output = make_linear(wide, config.hidden_size, bias=config.bias)
         self.query_norm = RMSNorm(config.head_size, config.norm_epsilon) if config.qk_norm else None
         self.key_norm = RMSNorm(config.head_size, config.norm_epsilon) if config.qk_norm else None
 

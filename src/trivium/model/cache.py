@@ -19,7 +19,8 @@ class Cache:
     """Keys and values of the self-attention, `(L, B, G, C, K)`, how many are filled, `(B,)`, and the context's.
 
     `filled` is the largest of `lengths` and `ragged` says that they differ: both live on the host, so that the
-    usual case needs no synchronisation. `cross_keys`, `cross_values` are `(L, B, G, S, K)`.
+    usual case needs no synchronisation. `cross_keys`, `cross_values` are `(L, B, G, S, K)`, or have a slot for every
+    few neighbours that share it, as the beams of one text do.
     """
 
     keys: Tensor
@@ -57,6 +58,25 @@ class Cache:
         end = self.filled + steps
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
+    def allocate_context(self, length: int) -> None:
+        """Room for the context's keys and values, nothing of it visible yet."""
+        layers, slots, heads, _, size = self.keys.shape
+        self.cross_keys, self.cross_values = (self.keys.new_zeros(layers, slots, heads, length, size) for _ in "kv")
+        self.context_segments = self.lengths.new_zeros(slots, length)
+
+    def put(self, part: "Cache", slots: Tensor) -> None:
+        """Take over what another cache holds into some slots of this one, which must have room for it."""
+        pairs = [(self.keys, part.keys), (self.values, part.values)]
+        if part.cross_keys is not None and part.cross_values is not None:
+            assert self.cross_keys is not None and self.cross_values is not None and self.context_segments is not None
+            pairs += [(self.cross_keys, part.cross_keys), (self.cross_values, part.cross_values)]
+            self.context_segments[slots, : part.cross_keys.shape[3]] = torch.as_tensor(part.context_segments)
+        for whole, own in pairs:
+            whole[:, slots, :, : own.shape[3]] = own
+        self.lengths[slots] = part.lengths
+        self.filled = int(self.lengths.max())
+        self.ragged = bool((self.lengths != self.filled).any())
+
     def advance(self, counts_B: Tensor | int) -> None:
         """Move each slot's end by the number of real tokens just written, `(B,)` or one number for all."""
         self.lengths = self.lengths + counts_B
@@ -66,24 +86,28 @@ class Cache:
             self.filled = int(self.lengths.max())
             self.ragged = bool((self.lengths != self.filled).any())
 
-    def select(self, slots: Tensor) -> "Cache":
-        """A cache of the given slots, in that order and with repeats: what beam search and finished rows need."""
+    def select(self, slots: Tensor, contexts: Tensor | None = None) -> "Cache":
+        """A cache of the given slots, in that order and with repeats: what beam search and finished rows need.
+
+        `contexts` are the slots of the context to keep, where they are fewer: each then serves as many slots next to
+        each other as there are for one. By default they are `slots` too.
+        """
         lengths = self.lengths[slots]
         filled = int(lengths.max())
+        kept = slots if contexts is None else contexts
 
         def pick(tensor: Tensor | None, dim: int) -> Tensor | None:
-            return None if tensor is None else tensor.index_select(dim, slots)
+            whole = tensor is None or torch.equal(kept, torch.arange(tensor.shape[dim], device=kept.device))
+            return tensor if whole or tensor is None else tensor.index_select(dim, kept)
 
-        def pick_filled(tensor: Tensor) -> Tensor:
-            """Only what is filled is copied: beams reorder at every step, and most of a cache is room to write."""
-            layers, _, heads, capacity, size = tensor.shape
-            picked = tensor.new_empty(layers, len(slots), heads, capacity, size)
-            picked[:, :, :, :filled] = tensor[:, :, :, :filled].index_select(1, slots)
-            return picked
+        def copy(tensor: Tensor) -> Tensor:
+            chosen = tensor.new_zeros(tensor.shape[0], len(slots), *tensor.shape[2:])
+            torch.index_select(tensor[:, :, :, :filled], 1, slots, out=chosen[:, :, :, :filled])
+            return chosen
 
         return Cache(
-            pick_filled(self.keys),
-            pick_filled(self.values),
+            copy(self.keys),
+            copy(self.values),
             lengths,
             filled,
             bool((lengths != filled).any()),
@@ -91,3 +115,9 @@ class Cache:
             pick(self.cross_values, 1),
             pick(self.context_segments, 0),
         )
+
+    def exchange(self, slots: Tensor) -> None:
+        """Let every slot have what another of the same length holds, in place."""
+        for tensor in (self.keys, self.values):
+            filled = tensor[:, :, :, : self.filled]
+            filled.copy_(filled.index_select(1, slots))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trivium.model.config import ModelConfig
-from trivium.model.layer import drop
+from trivium.model.layer import drop, make_linear
 
 
 class ClassifierHead(nn.Module):
@@ -22,10 +22,10 @@ class ClassifierHead(nn.Module):
         super().__init__()
         self.is_text, self.is_causal = config.head == "sequence", config.family == "decoder"
         pools = self.is_text and not self.is_causal
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if pools else None
+        self.dense = make_linear(config.hidden_size, config.hidden_size) if pools else None
         self.activation = torch.tanh if config.token_types else F.relu
         classes = 2 if config.head == "span" else len(config.labels)
-        self.output = nn.Linear(config.hidden_size, classes, bias=pools or not self.is_text)
+        self.output = make_linear(config.hidden_size, classes, bias=pools or not self.is_text)
         self.dropout = 0.0 if config.head == "span" or (self.is_text and self.is_causal) else config.dropout
 
     def forward(self, hidden_BTD: Tensor, segments_BT: Tensor) -> Tensor:

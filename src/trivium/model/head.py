@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trivium.errors import ConfigError
 from trivium.model.config import ModelConfig
-from trivium.model.layer import ACTIVATIONS, make_norm
+from trivium.model.layer import ACTIVATIONS, make_linear, make_norm
 
 
 class LanguageHead(nn.Module):
@@ -27,7 +27,7 @@ class LanguageHead(nn.Module):
         self.config, speaks = config, config.head == "language"
         self.scale = config.hidden_size**-0.5 if config.head_scale else 1.0
         transforms = config.head_transform and speaks
-        self.transform = nn.Linear(config.hidden_size, config.hidden_size) if transforms else None
+        self.transform = make_linear(config.hidden_size, config.hidden_size) if transforms else None
         self.norm = make_norm(config) if transforms else None
         self.activation = ACTIVATIONS[config.activation]
         shape = (config.vocab_size, config.hidden_size)

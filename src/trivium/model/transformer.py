@@ -54,7 +54,9 @@ class Block(nn.Module):
             assert context is not None and context_mask is not None
             if isinstance(context, Tensor):
                 context = self.cross_attention.keys_values(context)
-            h_BTD = self.cross_attention.cross(self._before(self.cross_norm, x_BTD), context, context_mask)
+            # Rows that share a context are one row of more queries: they do not look at each other here.
+            h_BTD = self._before(self.cross_norm, x_BTD).reshape(len(context[0]), -1, x_BTD.shape[2])
+            h_BTD = self.cross_attention.cross(h_BTD, context, context_mask).view_as(x_BTD)
             x_BTD = self._after(self.cross_norm, x_BTD, h_BTD)
         h_BTD = self.ffn(self._before(self.ffn_norm, x_BTD))
         return self._after(self.ffn_norm, x_BTD, h_BTD)
@@ -95,7 +97,9 @@ class Stack(nn.Module):
             rotation = Rotation(*rotary_tables(side.positions, self.config, x_BTD.dtype))
         if self.relative_bias is not None:
             bias = mask.hide(self._bias(side, cache, key_positions))
-        context_mask = None if memory_segments is None else cross_mask(side.segments, memory_segments)
+        context_mask = None
+        if memory_segments is not None:
+            context_mask = cross_mask(side.segments.reshape(len(memory_segments), -1), memory_segments)
         for layer, block in enumerate(self.layers):
             context: Tensor | tuple[Tensor, Tensor] | None = memory_BSD
             if cache is not None and cache.cross_keys is not None and cache.cross_values is not None:

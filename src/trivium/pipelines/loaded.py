@@ -109,11 +109,18 @@ def too_long(found: int, limit: int, advice: str = _CUT) -> RequestError:
     return RequestError(f"the text has {found} tokens; this model reads at most {limit}; {advice}")
 
 
-def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of rows of similar length, the longest first: little padding, and memory fails early."""
+def batches(lengths: Sequence[int], batch_size: int | None, *, tokens: int = 512) -> Iterator[list[int]]:
+    """Indices in batches of rows of similar length, the longest first: little padding, and memory fails early.
+
+    Without `batch_size` a batch has as many rows as make `tokens` tokens, at least one: in a model 384 wide 512 tokens
+    keep what one layer hands to the next in the processor's cache, where 2048 take a tenth longer.
+    """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        count = batch_size or max(tokens // max(lengths[order[start]], 1), 1)
+        yield order[start : start + count]
+        start += count
 
 
 def pick(encoded: Encoded, places: Sequence[int]) -> Encoded:

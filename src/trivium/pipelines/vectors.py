@@ -58,7 +58,8 @@ def _hidden(loaded: Loaded, texts: Sequence[str], options: Options) -> list[Tens
     if any(not row for row in rows):
         raise RequestError("an empty text; expected at least one token; leave it out")
     found: list[Tensor] = [torch.empty(0)] * len(rows)
-    for batch in batches([len(row) for row in rows], options.get("batch_size") or 32):
+    tokens = 512 if device.type == "cpu" else 16384
+    for batch in batches([len(row) for row in rows], options.get("batch_size"), tokens=tokens):
         side = Side.from_ids([rows[index] for index in batch], pad_id=model.config.pad_id).to(device)
         hidden_BTD = read_hidden(model, side).float().cpu()
         for row, index in enumerate(batch):

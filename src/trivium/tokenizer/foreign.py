@@ -57,8 +57,9 @@ def read_folder(folder: Path) -> tuple[Backend, Settings]:
     kind = _kind_of(folder, settings)
     if (folder / "tokenizer.json").is_file():
         backend = guarded(folder, lambda: Backend.from_str(read_bytes(folder, "tokenizer.json").decode()))
-        known = backend.get_vocab(with_added_tokens=True)
-        named: Settings = {role: text for role, text in _NAMED.get(kind, {}).items() if text in known}
+        # Asked one by one: a dictionary of the whole vocabulary takes as long as a third of reading the file.
+        candidates = _NAMED.get(kind, {}).items()
+        named: Settings = {role: text for role, text in candidates if backend.token_to_id(text) is not None}
         settings = named | settings
     else:
         build, kind = _builder(folder, kind)
@@ -248,10 +249,10 @@ def _tokens_to_add(folder: Path, backend: Backend, settings: Settings) -> Iterab
         for content, index in read_json(inside(folder, "added_tokens.json")).items():
             listed[int(index)] = {"content": content, "special": content in special}
     old = not (folder / "tokenizer.json").is_file()
-    vocabulary = backend.get_vocab(with_added_tokens=False)
+    has = backend.model.token_to_id
     for token in [*(listed[index] for index in sorted(listed)), *named, *extra]:
         text, options = text_of(token), dict(token) if isinstance(token, dict) else {}
-        if text is None or text in known or (not old and text in vocabulary):
+        if text is None or text in known or (not old and has(text) is not None):
             continue
         known.add(text)
         control = text in special or options.get("special") is True
