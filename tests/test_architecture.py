@@ -50,7 +50,7 @@ BUDGETS = {
     "model": 1780,
     "tokenizer": 2100,
     "data": 1850,
-    "hub": 2250,
+    "hub": 2290,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
