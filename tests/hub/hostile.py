@@ -333,7 +333,16 @@ def make_folders(good: Path, home: Path) -> list[Path]:
     return folders
 
 
-ALLOWED = ("/sys/", "/proc/self/", "/dev/null", "/dev/urandom", sys.prefix, sys.base_prefix, "<")
+ALLOWED = (
+    "/sys/",
+    "/proc/self/",
+    f"/proc/{os.getpid()}/",
+    "/dev/null",
+    "/dev/urandom",
+    sys.prefix,
+    sys.base_prefix,
+    "<",
+)
 
 
 def attack(good: Path, folders: list[Path]) -> None:
