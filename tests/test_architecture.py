@@ -55,7 +55,8 @@ BUDGETS = {
     "evaluation": 900,
     "training": 1600,
     "pipelines": 1800,
-    "single files": 1600,
+    "cli": 460,
+    "single files": 1140,
 }
 
 
@@ -95,7 +96,7 @@ def test_files_and_functions_stay_short(path: Path) -> None:
             length = (node.end_lineno or 0) - node.lineno + 1
             longest = 120 if path.name == "loop.py" else 80
             assert length <= longest, f"{path.name}:{node.name} has {length} lines"
-            if path.name != "cli.py":  # a verb has as many options as it has
+            if package_of(path) != "cli":  # a verb has as many options as it has
                 assert len(node.args.posonlyargs) + len(node.args.args) <= 8, f"{path.name}:{node.name}"
 
 

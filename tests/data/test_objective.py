@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import cast
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from trivium.data.objective import (
 )
 from trivium.errors import ConfigError
 from trivium.model.mask import Side
+from trivium.tokenizer import Tokenizer
 
 SIZE, PAD, END, MASK, CLS, SEP = 200, 0, 1, 2, 3, 4
 SENTINELS = tuple(range(5, 37))
@@ -327,12 +329,12 @@ class FakeTokenizer:
 
 
 def test_vocabulary_reads_a_tokenizer() -> None:
-    vocabulary = Vocabulary.from_tokenizer(FakeTokenizer())  # type: ignore[arg-type]
+    vocabulary = Vocabulary.from_tokenizer(cast(Tokenizer, FakeTokenizer()))
     assert (vocabulary.end_id, vocabulary.pad_id, vocabulary.sentinel_ids) == (3, 0, (18, 19))
     assert vocabulary.ordinary_ids.tolist() == list(range(6, 18))
     FakeTokenizer.sep_id = None
     with pytest.raises(ConfigError, match="neither an eos nor a sep"):
-        Vocabulary.from_tokenizer(FakeTokenizer())  # type: ignore[arg-type]
+        Vocabulary.from_tokenizer(cast(Tokenizer, FakeTokenizer()))
 
 
 def test_collate_pads_right_restarts_positions_and_never_cuts() -> None:

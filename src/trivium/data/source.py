@@ -105,7 +105,7 @@ def _kind(path: Path) -> str:
 
 def _open(path: Path) -> IO[bytes]:
     if path.name.lower().endswith(".gz"):
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return BufferedReader(gzip.open(path, "rb"))
     if path.name.lower().endswith(".zst"):  # not by zstandard, which takes half a file for a whole one
         return BufferedReader(_import_pyarrow(path).input_stream(str(path), compression="zstd"))
     return path.open("rb")
@@ -232,7 +232,8 @@ def _read_csv(path: Path, quarantine: Quarantine, text_field: str) -> Iterator[D
 
     def lines() -> Iterator[str]:
         nonlocal at
-        for at, line in _lines(path, quarantine):  # noqa: B007
+        for number, line in _lines(path, quarantine):
+            at = number  # where the reader is when it fails
             yield line.replace("\r\n", "\n").replace("\r", "\n")
 
     reader = csv.DictReader(lines(), delimiter="\t" if _kind(path) == "tsv" else ",")

@@ -9,7 +9,7 @@ Legend: B batch, H heads, T queries, S keys, K head size.
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -41,8 +41,8 @@ def attend_blockwise(
 
     Every query must see a key.
     """
-    out_BHTK: Tensor = _Blockwise.apply(q_BHTK, k_BHSK, v_BHSK, bias, hidden, rule)  # type: ignore[no-untyped-call]
-    return out_BHTK
+    mixed = _Blockwise.apply(q_BHTK, k_BHSK, v_BHSK, bias, hidden, rule)  # type: ignore[no-untyped-call]  # torch's
+    return cast(Tensor, mixed)
 
 
 class _Blockwise(torch.autograd.Function):

@@ -5,6 +5,7 @@ Legend: B batch, T sequence, D hidden size, F feed-forward size.
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +95,8 @@ def make_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 
 def make_table(rows: int, size: int) -> nn.Embedding:
     """A table of vectors, not filled: torch's own filling on the meta device imports its compiler, for seconds."""
-    table: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)  # type: ignore[no-untyped-call]
-    return table
+    made = nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)  # type: ignore[no-untyped-call]  # torch's
+    return cast(nn.Embedding, made)
 
 
 class Places(nn.Module):

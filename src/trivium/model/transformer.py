@@ -7,6 +7,7 @@ Legend: B batch, T sequence, S context or key length, D hidden size, H heads, V 
 """
 
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -222,7 +223,8 @@ class Transformer(nn.Module):
         """Read `context` once and put the cross-attention's keys and values into the cache."""
         assert self.decoder is not None
         memory_BSD = self.encode(context)
-        pairs = [block.cross_attention.keys_values(memory_BSD) for block in self.decoder.layers]  # type: ignore[operator,union-attr]
+        layers = [cast(Block, block).cross_attention for block in self.decoder.layers]
+        pairs = [cross.keys_values(memory_BSD) for cross in layers if cross is not None]
         cache.cross_keys = torch.stack([keys for keys, _ in pairs])
         cache.cross_values = torch.stack([values for _, values in pairs])
         cache.context_segments = context.segments

@@ -6,6 +6,7 @@ as its own file says. Runs no code of a folder.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,7 +89,7 @@ def _read_settings(folder: Path) -> Settings:
     settings: Settings = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            found = guarded(folder, lambda name=name: read_json(inside(folder, name)))  # type: ignore[misc]
+            found = guarded(folder, partial(read_json, inside(folder, name)))
             settings |= found
     if (folder / "chat_template.jinja").is_file():
         settings["chat_template"] = guarded(folder, lambda: read_bytes(folder, "chat_template.jinja").decode())

@@ -71,7 +71,7 @@ def from_pieces(table: PieceTable) -> Tokenizer:
         backend = _byte_level(table) if table.model == "gpt2" else _sentence_pieces(table)
     except HubError:
         raise
-    except Exception as error:  # the library raises bare Exception
+    except Exception as error:  # the tokenizers library raises bare Exception
         raise HubError(f"the tokenizer's table is damaged ({error}); expected whole merges; get it again") from None
     names = {role: table.tokens[index] for role, index in table.roles.items() if 0 <= index < len(table.tokens)}
     settings: dict[str, Any] = {_ROLES[role]: text for role, text in names.items()}

@@ -190,7 +190,7 @@ def _accumulate(state: TrainState, materials: Materials) -> float:
         seed_step(recipe.seed, step, micro)
         with torch.autocast(materials.device, materials.compute_dtype) if mixed else nullcontext():
             loss = batch_loss(state.model, batch, recipe.loss, target_count)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types here
         total += float(loss.detach())
     return total
 

@@ -38,7 +38,7 @@ def chunked_cross_entropy(
     chunk_rows = chunk_rows or max(CHUNK_LOGITS // vocabulary_VD.shape[0], 1)
     # Function.apply runs its forward without recording gradients, so what the caller wants is asked here.
     learn = torch.is_grad_enabled()
-    result = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    result = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch declares no types here
         hidden_ND, vocabulary_VD, bias_V, targets_N, weights_N, (label_smoothing, z_loss, chunk_rows, learn)
     )
     return torch.as_tensor(result)

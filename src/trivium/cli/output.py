@@ -1,0 +1,52 @@
+"""What verbs print, and what they refuse before any work."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def print_values(values: dict[str, Any], as_json: bool) -> None:
+    """Values by name, a line each or as one JSON object."""
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+        print(f"{name:<{width}}  {text}")
+
+
+def refuse_file(out: Path) -> None:
+    """A folder to write that is a file would be found out only after the work."""
+    from trivium.errors import ConfigError
+
+    if out.is_file():
+        raise ConfigError(f"{out} is a file; expected a folder to write to; name another")
+
+
+def open_tokenizer(folder: str) -> None:
+    """A wrong folder is found before any text is read."""
+    from trivium.tokenizer.tokenizer import Tokenizer
+
+    if folder:
+        Tokenizer.load(folder)
+
+
+def finite(minutes: float) -> float:
+    """Training time that begins and ends."""
+    from trivium.errors import ConfigError
+
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes is {minutes}; expected a number above 0, such as 6; change it")
+    return minutes
+
+
+def say(message: str) -> None:
+    """A message of progress, to stderr."""
+    print(f"{message} …", file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""Verbs that train, and the one that looks at the machine first: pretrain, demo, doctor."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trivium.cli.output import Json, finite, open_tokenizer, print_values, refuse_file, say
+
+app = typer.Typer()
+
+
+@app.command("pretrain")
+def pretrain_command(
+    recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value …")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget of training time, instead of the recipe's.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the run and start over.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model from nothing; the same command resumes."""
+    from dataclasses import asdict
+
+    from trivium.data.source import list_files
+    from trivium.training.pretraining import pretrain
+    from trivium.training.recipe import load_recipe
+
+    budget = [] if minutes is None else [f"budget={{minutes: {finite(minutes)}}}"]
+    loaded = load_recipe(recipe, [*budget, *(overrides or [])])
+    refuse_file(Path(loaded.run))
+    open_tokenizer(loaded.data.tokenizer.folder)
+    if loaded.data.source != "python":
+        list_files(Path(loaded.data.source))
+    result = pretrain(loaded, restart=restart, progress=say)
+    print_values({**asdict(result), "report": str(Path(loaded.run) / "report.html")}, as_json)
+
+
+@app.command("doctor")
+def doctor_command(as_json: Json = False) -> None:
+    """Show what this machine is, what is missing, and what to do."""
+    import platform
+    from dataclasses import asdict
+    from importlib.metadata import version
+
+    from trivium import __version__
+    from trivium.machine import describe_problems, inspect_machine
+
+    machine, problems = inspect_machine(), describe_problems()
+    versions = {"python": platform.python_version(), "torch": version("torch"), "trivium": __version__}
+    if as_json:
+        rows = [{"problem": problem, "remedy": remedy} for problem, remedy in problems]
+        print_values({**asdict(machine), **versions, "problems": rows}, as_json)
+        return
+    rates = f"float32 {machine.float32_gflops} GFLOP/s, bfloat16 {machine.bfloat16_gflops}"
+    shown = {
+        "processor": f"{machine.processor} ({machine.machine_class})",
+        "cores": machine.cores,
+        "memory": f"{machine.memory_bytes / 2**30:.1f} GiB",
+        "device": machine.device,
+        "computes in": f"{machine.compute_dtype} (measured: {rates})",
+        "C++ compiler": machine.compiler or "none",
+        **versions,
+    }
+    print_values({**shown, "missing": "nothing" if not problems else f"{len(problems)}, see below"}, as_json)
+    for problem, remedy in problems:
+        print(f"\n{problem}\n    {remedy}")
+
+
+@app.command("demo")
+def demo_command(
+    minutes: Annotated[float, typer.Option(help="Training time of all three models together.")] = 6.0,
+    text: Annotated[str, typer.Option(help="Your own file or folder instead of Python's documentation.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/demo"),
+    restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier demo in that folder.")] = False,
+) -> None:
+    """Train a writer, a reader and a rewriter on real text, and see what they do."""
+    from trivium.demo import run_demo
+
+    refuse_file(out)
+    run_demo(text or None, minutes=finite(minutes), out=out, restart=restart)
