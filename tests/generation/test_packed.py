@@ -32,11 +32,12 @@ def forms_of(model: Transformer) -> set[str]:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 3), (2, 40), (5,)])
 @pytest.mark.parametrize(("outputs", "threads"), [(12, 3), (13, 3), (2, 4)])
-def test_a_split_map_is_the_map(bias: bool, shape: tuple[int, ...], outputs: int, threads: int) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_split_map_is_the_map(turned: bool, bias: bool, shape: tuple[int, ...], outputs: int, threads: int) -> None:
     generator = torch.Generator().manual_seed(0)
     weight, x = torch.randn(outputs, 6, generator=generator), torch.randn(*shape, 6, generator=generator)
     offset = torch.randn(outputs, generator=generator) if bias else None
-    found = SplitLinear(weight, offset, threads)(x)
+    found = SplitLinear(weight, offset, threads, turned=turned)(x)
     torch.testing.assert_close(found, F.linear(x, weight, offset))
 
 
@@ -83,6 +84,16 @@ def test_short_answers_and_small_models_are_not_worth_a_copy() -> None:
     small = ModelConfig("decoder", vocab_size=64, hidden_size=32, num_layers=1, num_heads=4, ffn_size=64)
     assert forms_of(prepare_decoding(build_model(small), 4)) == {"PlainLinear"}
     assert PlainLinear(torch.ones(2, 3), None)(torch.ones(3)).tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(("rows", "new_tokens", "expected"), [(1, 96, True), (1, 95, False), (3, 96, False)])
+def test_a_high_matrix_is_turned_for_one_row_that_writes_enough(rows: int, new_tokens: int, expected: bool) -> None:
+    model = build_model(WIDE)
+    prepared = prepare_decoding(model, rows, new_tokens=new_tokens)
+    split = [module for module in prepared.modules() if isinstance(module, SplitLinear)]
+    own = [module for module in split if module.parts_PIO.is_contiguous()]
+    assert any(module.weight.data_ptr() == model.head.vocabulary.data_ptr() for module in own) == expected
+    assert not any(module.weight.shape[0] < 4 * module.weight.shape[1] for module in own)
 
 
 def test_a_prepared_model_writes_what_the_model_writes() -> None:
