@@ -12,6 +12,7 @@ from torch import Tensor
 from trivium.errors import RequestError
 from trivium.model import Side, Transformer
 from trivium.tokenizer import Encoded, Tokenizer
+from trivium.tokenizer.windows import cut_end, cut_windows
 
 Options = dict[str, Any]
 Answer = dict[str, Any]
@@ -63,15 +64,12 @@ class Loaded:
         Cut is the end of side 0 (the text) or 1 (its pair). Raises `RequestError` with both lengths otherwise.
         """
         found, room = self.tokenizer.pair(text, pair), self.room(truncation)
-        excess = len(found.ids) - room
-        if not room or excess <= 0:
+        if not room or len(found.ids) <= room:
             return found
-        places = [place for place, side in enumerate(found.sides) if side == cut_side]
-        if not truncation or excess >= len(places):
+        cut = cut_end(found, cut_side, longest=room) if truncation else None
+        if cut is None:
             raise too_long(len(found.ids), room)
-        dropped = set(places[-excess:])
-        keep = [place for place in range(len(found.ids)) if place not in dropped]
-        return pick(found, keep)
+        return cut
 
     def windows(self, text: str, pair: str | None = None, *, longest: int, overlap: int) -> list[Encoded]:
         """A text, or a pair, in windows of at most `longest` tokens that share `overlap` tokens.
@@ -79,18 +77,12 @@ class Loaded:
         The last side is cut, all else stands in each window.
         """
         found = self.tokenizer.pair(text, pair)
-        side = 0 if pair is None else 1
-        places = [place for place, each in enumerate(found.sides) if each == side]
-        others = len(found.ids) - len(places)
-        step = longest - others - overlap
-        if not longest or len(found.ids) <= longest:
-            return [found]
-        if step < 1:
-            raise too_long(others + overlap, longest, "a window needs room beside these; shorten the other text")
-        starts = range(0, len(places) - overlap, step)
-        chosen = [set(places[start : start + step + overlap]) for start in starts]
-        outside = [place for place, each in enumerate(found.sides) if each != side]
-        return [pick(found, sorted({*outside, *window})) for window in chosen]
+        windows = cut_windows(found, 0 if pair is None else 1, longest=longest, overlap=overlap)
+        if not windows:
+            advice = "a window needs room beside these; shorten the other text"
+            others = sum(side != (0 if pair is None else 1) for side in found.sides)
+            raise too_long(others + overlap, longest, advice)
+        return windows
 
     def side(self, rows: Sequence[Encoded]) -> tuple[Side, Tensor]:
         """A right-padded batch on the model's device, with token types `(B, T)`."""
@@ -109,25 +101,17 @@ def too_long(found: int, limit: int, advice: str = _CUT) -> RequestError:
     return RequestError(f"the text has {found} tokens; this model reads at most {limit}; {advice}")
 
 
-def batches(lengths: Sequence[int], batch_size: int | None, *, tokens: int = 512) -> Iterator[list[int]]:
+def batches(
+    lengths: Sequence[int], batch_size: int | None, *, tokens: int = 512, rows: int = 1 << 20
+) -> Iterator[list[int]]:
     """Indices in batches of rows of similar length, the longest first: little padding, and memory fails early.
 
-    Without `batch_size` a batch has as many rows as make `tokens` tokens, at least one: in a model 384 wide 512 tokens
+    Without `batch_size` a batch has as many rows as make `tokens` tokens, at least one and at most `rows`: in a model 384 wide 512 tokens
     keep what one layer hands to the next in the processor's cache, where 2048 take a tenth longer.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0
     while start < len(order):
-        count = batch_size or max(tokens // max(lengths[order[start]], 1), 1)
+        count = batch_size or max(min(tokens // max(lengths[order[start]], 1), rows), 1)
         yield order[start : start + count]
         start += count
-
-
-def pick(encoded: Encoded, places: Sequence[int]) -> Encoded:
-    """The tokens at some places of an encoded text."""
-    return Encoded(
-        ids=[encoded.ids[place] for place in places],
-        types=[encoded.types[place] for place in places],
-        offsets=[encoded.offsets[place] for place in places],
-        sides=[encoded.sides[place] for place in places],
-    )
