@@ -106,8 +106,8 @@ def batches(
 ) -> Iterator[list[int]]:
     """Indices in batches of rows of similar length, the longest first: little padding, and memory fails early.
 
-    Without `batch_size` a batch has as many rows as make `tokens` tokens, at least one and at most `rows`: in a model 384 wide 512 tokens
-    keep what one layer hands to the next in the processor's cache, where 2048 take a tenth longer.
+    Without `batch_size` a batch has as many rows as make `tokens` tokens, at least one and at most `rows`: in a model
+    384 wide 512 tokens keep what one layer hands to the next in the processor's cache, where 2048 take a tenth longer.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0
