@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from trivium.data.files import list_files
 from trivium.data.shards import Shards
-from trivium.data.source import list_files
 from trivium.errors import ConfigError, DataError
 from trivium.evaluation.gaps import read_gaps, score_commonest, score_rewriter, score_writer
 from trivium.generation.fill import fill_mask

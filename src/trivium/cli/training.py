@@ -21,7 +21,7 @@ def pretrain_command(
     """Train a model from nothing; the same command resumes."""
     from dataclasses import asdict
 
-    from trivium.data.source import list_files
+    from trivium.data.files import list_files
     from trivium.training.pretraining import pretrain
     from trivium.training.recipe import load_recipe
 

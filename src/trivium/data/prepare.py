@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 from trivium.data.corpus import corpus_key, python_documents
 from trivium.data.dedup import HashSet, digest_letters, letters_of
+from trivium.data.files import Quarantine, list_files
 from trivium.data.shards import ShardWriter, flush_path, hash_file, read_manifest
-from trivium.data.source import Document, Quarantine, list_files, read_documents
+from trivium.data.source import Document, read_documents
 from trivium.data.split import HeldOut, hold_out
 from trivium.errors import DataError
 from trivium.tokenizer import Tokenizer, train_tokenizer
