@@ -48,7 +48,6 @@ def compare(name: str, folder: Path, lines: list[str]) -> tuple[int, int]:
 def main() -> None:
     """Parse arguments and print a row for each kind."""
     from _pytest.outcomes import Skipped
-
     from tests.tokenizer.wild import FOLDERS, SHIPPED, marian, mixed_lines
 
     kinds = {**FOLDERS, **SHIPPED, "marian": marian}
