@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.data.test_objective import SIZE, VOCABULARY, make_row
+from tests.data.rows import SIZE, VOCABULARY, make_row
 from tests.families import TINY
 from trivium.data.batch import Example, collate
-from trivium.data.objective import ObjectiveConfig, example_rng, make_example
+from trivium.data.example import example_rng, make_example
+from trivium.data.objective import ObjectiveConfig
 from trivium.model import Transformer, build_model
 from trivium.training.loop import batch_loss
 from trivium.training.recipe import LossConfig

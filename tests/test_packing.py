@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.data.test_objective import SIZE, VOCABULARY, make_row
+from tests.data.rows import SIZE, VOCABULARY, make_row
 from tests.families import TINY
 from trivium.data.batch import Batch, Example, collate
-from trivium.data.objective import ObjectiveConfig, example_rng, make_example
+from trivium.data.example import example_rng, make_example
+from trivium.data.objective import ObjectiveConfig
 from trivium.model import ModelConfig, Side, Transformer, build_model
 
 OBJECTIVES = {"decoder": "causal", "encoder": "masked", "encoder_decoder": "span_corruption"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.test_objective import END, PAD, VOCABULARY, make_row
+from tests.data.rows import END, PAD, VOCABULARY, make_row
 from trivium.data.batch import Batch
 from trivium.data.loader import Loader, permute
 from trivium.data.objective import ObjectiveConfig, Vocabulary

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.data.test_objective import SIZE, VOCABULARY
+from tests.data.rows import SIZE, VOCABULARY
 from tests.families import TINY
 from tests.training.test_golden import make_tokens
 from trivium.data.batch import Batch

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.test_objective import SIZE, VOCABULARY
+from tests.data.rows import SIZE, VOCABULARY
 from tests.families import TINY
 from trivium.data.loader import Loader
 from trivium.evaluation.run import TokenArray

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from tests.data.test_objective import SIZE, VOCABULARY
+from tests.data.rows import SIZE, VOCABULARY
 from tests.families import TINY
 from tests.training.test_golden import make_tokens
 from trivium.data.batch import Batch

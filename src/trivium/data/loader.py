@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.data.batch import Batch, Example, collate
-from trivium.data.objective import ObjectiveConfig, Vocabulary, example_rng, make_example, raw_length
+from trivium.data.example import example_rng, make_example
+from trivium.data.objective import ObjectiveConfig, Vocabulary
 from trivium.data.pack import PackedRows
+from trivium.data.rewriting import raw_length
 from trivium.errors import ConfigError
 
 ROUNDS = 8

@@ -4,15 +4,17 @@ The backend is shared by threads, and padding and truncation are switches of it,
 a copy (the vocabulary, the large part, is not copied). Padding is on the right, always.
 """
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tokenizers
 
-from trivium.errors import ConfigError, DataError, HubError, RequestError
+from trivium.errors import ConfigError, RequestError
+from trivium.tokenizer.backend import copy_of
+from trivium.tokenizer.batch import TokenBatch, to_tensor
+from trivium.tokenizer.guard import reading
 
 if TYPE_CHECKING:
     from trivium.tokenizer.tokenizer import Tokenizer
@@ -22,110 +24,6 @@ STRATEGIES = {True: "longest_first", "longest_first": "longest_first", "only_fir
 }
 PADDINGS = (True, False, None, "longest", "max_length", "do_not_pad")
 UNBOUNDED = 10**20  # what transformers writes for a model without a longest text
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One text, or a pair, with special tokens round it; four lists of equal length.
-
-    `types` are BERT's token types; `offsets` are spans of characters in the text or the pair; `sides` say which of the
-    two a token is from (0, 1), None for special tokens.
-    """
-
-    ids: list[int]
-    types: list[int]
-    offsets: list[tuple[int, int]]
-    sides: list[int | None]
-
-
-class TokenBatch:
-    """What a call gives: a mapping (`**batch` works) whose values are attributes too, lists or tensors."""
-
-    def __init__(self, data: dict[str, Any], encodings: Sequence[Any] = ()) -> None:
-        self.data = data
-        self.encodings = list(encodings)
-
-    def __getitem__(self, name: str | int) -> Any:
-        return self.encodings[name] if isinstance(name, int) else self.data[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.data[name] = value
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "data" or name not in self.data:
-            raise AttributeError(f"a batch of tokens has no {name}; expected one of {', '.join(self.__dict__['data'])}")
-        return self.data[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.data)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.data
-
-    def __repr__(self) -> str:
-        return repr(self.data)
-
-    def keys(self) -> Any:
-        """Names of what is there; likewise below."""
-        return self.data.keys()
-
-    def values(self) -> Any:
-        """The lists or tensors."""
-        return self.data.values()
-
-    def items(self) -> Any:
-        """Names with their lists or tensors."""
-        return self.data.items()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """One list or tensor, or the default."""
-        return self.data.get(name, default)
-
-    def pop(self, name: str, *default: Any) -> Any:
-        """Take one list or tensor out."""
-        return self.data.pop(name, *default)
-
-    def to(self, device: Any) -> "TokenBatch":
-        """The tensors moved to a device, here; gives itself."""
-        self.data = {name: value.to(device) if hasattr(value, "to") else value for name, value in self.data.items()}
-        return self
-
-    def tokens(self, index: int = 0) -> list[str]:
-        """The tokens of one row as they are stored."""
-        return list(self.encodings[index].tokens)
-
-    def word_ids(self, index: int = 0) -> list[int | None]:
-        """For each token of one row, which word it is of; None for special tokens."""
-        return list(self.encodings[index].word_ids)
-
-    def sequence_ids(self, index: int = 0) -> list[int | None]:
-        """For each token of one row, whether it is of the text (0) or its pair (1); None for special tokens."""
-        return list(self.encodings[index].sequence_ids)
-
-
-@contextlib.contextmanager
-def no_panic() -> Iterator[None]:
-    """Where the rules of a folder's tokenizer break the library on a text, `HubError` instead of its panic."""
-    try:
-        yield
-    except BaseException as error:  # a panic is no Exception
-        if type(error).__name__ != "PanicException":
-            raise
-        words = " ".join(str(error).split())[:200]
-        raise HubError(
-            f"the tokenizer's own rules fail on a text ({words}); expected rules that end; get its folder again"
-        ) from None
-
-
-def encode_pair(tokenizer: "Tokenizer", text: str, pair: str | None, *, add_special: bool, control: bool) -> Encoded:
-    """What `Tokenizer.pair` gives."""
-    backend = tokenizer.backend if control else tokenizer.plain
-    with no_panic():
-        found = backend.encode(text, pair, add_special_tokens=add_special)
-    return Encoded(found.ids, found.type_ids, found.offsets, found.sequence_ids)
 
 
 def call_tokenizer(
@@ -158,15 +56,11 @@ def call_encoded(
     options = dict(options)
     tensors = options.pop("return_tensors", None)
     given = _Options(**_checked({**options, "add_special_tokens": False}))
-    try:
-        with no_panic():
-            rows = _prepared(tokenizer, given, backend).encode_batch(texts, add_special_tokens=False)
-    except TypeError:
-        refuse_surrogates(texts)
-        raise
+    with reading(texts):
+        rows = _prepared(tokenizer, given, backend).encode_batch(texts, add_special_tokens=False)
     data = _columns(tokenizer, rows, given)
     data["input_ids"] = [[originals.get(number, number) for number in row] for row in data["input_ids"]]
-    return TokenBatch({name: _tensor(name, values, tensors) for name, values in data.items()}, rows)
+    return TokenBatch({name: to_tensor(name, values, tensors) for name, values in data.items()}, rows)
 
 
 def _encode(
@@ -177,12 +71,8 @@ def _encode(
     many = isinstance(text, list | tuple) and (not words or (len(text) > 0 and isinstance(text[0], list | tuple)))
     items = _items(text, text_pair, many=many, words=words)
     backend = _prepared(tokenizer, given)
-    try:
-        with no_panic():
-            rows = backend.encode_batch(items, is_pretokenized=words, add_special_tokens=given.add_special_tokens)
-    except TypeError:
-        refuse_surrogates([each for item in items for each in (item if isinstance(item, tuple) else (item,))])
-        raise
+    with reading(each for item in items for each in (item if isinstance(item, tuple) else (item,))):
+        rows = backend.encode_batch(items, is_pretokenized=words, add_special_tokens=given.add_special_tokens)
     sources = list(range(len(rows)))
     if given.return_overflowing_tokens:
         sources = [index for index, row in enumerate(rows) for _ in (row, *row.overflowing)]
@@ -192,7 +82,7 @@ def _encode(
         data["overflow_to_sample_mapping"] = sources
     if not many and tensors is None and not given.return_overflowing_tokens:
         data = {name: values[0] if isinstance(values[0], list) else values for name, values in data.items()}
-    return TokenBatch({name: _tensor(name, values, tensors) for name, values in data.items()}, rows)
+    return TokenBatch({name: to_tensor(name, values, tensors) for name, values in data.items()}, rows)
 
 
 @dataclass(frozen=True)
@@ -262,7 +152,7 @@ def _prepared(tokenizer: "Tokenizer", given: _Options, own: tokenizers.Tokenizer
             raise ConfigError("padding='max_length' without max_length; expected a length; pass max_length=")
     if not (strategy and limit is not None) and not padding:
         return backend
-    backend = tokenizer.copy_backend(plain=given.split_special_tokens) if own is None else own
+    backend = copy_of(backend) if own is None else own
     if strategy and limit is not None:
         backend.enable_truncation(limit, stride=given.stride, strategy=strategy)
     if padding:
@@ -296,58 +186,3 @@ def _columns(tokenizer: "Tokenizer", rows: Sequence[Any], given: _Options) -> di
     if given.return_length:
         data["length"] = [len(row.ids) for row in rows]
     return data
-
-
-def _tensor(name: str, values: Any, kind: str | None) -> Any:
-    if kind is None:
-        return values
-    lengths = {len(row) for row in values if isinstance(row, list)}
-    if len(lengths) > 1:
-        raise RequestError(
-            f"texts of {min(lengths)} to {max(lengths)} tokens make no tensor of {name}; expected equal lengths; pass "
-            "padding=True"
-        )
-    if kind == "pt":
-        import torch
-
-        return torch.tensor(values, dtype=torch.long)
-    if kind == "np":
-        import numpy as np
-
-        return np.array(values, dtype=np.int64)
-    raise ConfigError(f"return_tensors is {kind!r}; expected 'pt', 'np' or None; choose one")
-
-
-def refuse_surrogates(texts: Sequence[Any]) -> None:
-    """Raise `DataError` for half a surrogate pair in one of some texts."""
-    for text in filter(lambda each: isinstance(each, str), texts):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"a text has half of a surrogate pair ({text[error.start]!r}) at character {error.start}; expected "
-                "Unicode text; replace it: text.encode('utf-8', 'replace').decode()"
-            ) from None
-
-
-def list_of_ids(ids: Any) -> list[int]:
-    """Ids of one text from what people have: an integer, a list, a tensor or an array; `RequestError` for rows."""
-    if isinstance(ids, Mapping | TokenBatch):
-        ids = ids["input_ids"]
-    if hasattr(ids, "tolist"):
-        ids = ids.tolist()
-    found = [ids] if isinstance(ids, int) else [each.item() if getattr(each, "ndim", 1) == 0 else each for each in ids]
-    if not all(isinstance(each, int) for each in found):
-        raise RequestError("ids of several rows; expected those of one text; use batch_decode")
-    return found
-
-
-def tidy(text: str) -> str:
-    """Spaces before punctuation and contractions taken out, as old tokenizers of English want their text."""
-    for before, after in (
-        *((f" {mark}", mark) for mark in ".?!,"),
-        (" ' ", "'"),
-        *((f" {ending}", ending) for ending in ("n't", "'m", "'s", "'ve", "'re")),
-    ):
-        text = text.replace(before, after)
-    return text

@@ -12,8 +12,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import AddedToken
+
 from trivium.errors import ConfigError, RequestError, TriviumError
-from trivium.tokenizer.call import TokenBatch, call_encoded
+from trivium.tokenizer.backend import copy_of
+from trivium.tokenizer.batch import TokenBatch
+from trivium.tokenizer.call import call_encoded
 
 if TYPE_CHECKING:
     import jinja2
@@ -108,7 +112,11 @@ class _Guard:
         self.tails = {word[size:] for word in words for size in range(1, len(word))}
         self.longest = max(map(len, words), default=0)
         self.names = {word: f"<{secrets.token_hex(16)}>" for word in words}
-        self.backend = tokenizer.copy_backend(plain=True, without=set(words), renamed=self.names)
+        self.backend = copy_of(tokenizer.plain, without=set(words))
+        self.backend.encode_special_tokens = False
+        for _, token in sorted(self.controls.values(), key=lambda each: each[0]):
+            flags = {flag: getattr(token, flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")}
+            self.backend.add_tokens([AddedToken(self.names[token.content], special=True, **flags)])
         words_of = {name: word for word, name in self.names.items()}
         ids = {token.content: number for number, token in added.items()}
         # Tokens without a place in the vocabulary were numbered anew, ordinary ones too.

@@ -8,18 +8,21 @@ as its own file says. Runs no code of a folder.
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from trivium.errors import HubError
 from trivium.folder import inside, read_bytes, read_json
+from trivium.tokenizer.frame import frame
+from trivium.tokenizer.guard import guarded
+from trivium.tokenizer.role import text_of
 from trivium.tokenizer.spiece import PieceModel, parse_pieces
+from trivium.tokenizer.splitter import QWEN2_WORDS, split_words
 
 Backend = tokenizers.Tokenizer
 Settings = dict[str, Any]
-Result = TypeVar("Result")
 PIECE_FILES = ("spiece.model", "tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model")
 # The order in which transformers gives new ids.
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -47,9 +50,6 @@ _NAMED: dict[str, dict[str, str]] = {
     "marian": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
 }
 _TYPED_INPUTS = ["input_ids", "token_type_ids", "attention_mask"]
-_QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 def read_folder(folder: Path) -> tuple[Backend, Settings]:
@@ -70,19 +70,8 @@ def read_folder(folder: Path) -> tuple[Backend, Settings]:
         settings.setdefault("model_input_names", _TYPED_INPUTS)
     guarded(folder, lambda: backend.add_tokens(list(_tokens_to_add(folder, backend, settings))))
     if not (folder / "tokenizer.json").is_file():
-        guarded(folder, lambda: _frame(backend, settings, kind))
+        guarded(folder, lambda: _put_round(backend, settings, kind))
     return backend, settings
-
-
-def guarded(folder: Path, work: Callable[[], Result]) -> Result:
-    """The result of some work on a folder's files, every failure of the library, panics too, as `HubError`."""
-    try:
-        return work()
-    except (HubError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises bare Exception, and its panics are not even that
-        words = " ".join(str(error).split())[:200]
-        raise HubError(f"{folder}'s tokenizer cannot be read ({words}); save or download it again") from None
 
 
 def _read_settings(folder: Path) -> Settings:
@@ -160,9 +149,7 @@ def _byte_level(kind: str) -> Callable[[Path, Settings], Backend]:
         backend.decoder = decoders.ByteLevel()
         if kind == "qwen":
             backend.normalizer = normalizers.NFC()
-            words = pre_tokenizers.Split(Regex(_QWEN_WORDS), behavior="isolated")
-            bytes_alone = pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False)
-            backend.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_alone])
+            backend.pre_tokenizer = split_words(QWEN2_WORDS, space=space)
         else:
             backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
         return backend
@@ -261,39 +248,26 @@ def _tokens_to_add(folder: Path, backend: Backend, settings: Settings) -> Iterab
         yield AddedToken(text, special=control, normalized=bool(options.get("normalized", not control)), **flags)
 
 
-def _frame(backend: Backend, settings: Settings, kind: str) -> None:
+def _put_round(backend: Backend, settings: Settings, kind: str) -> None:
     """The special tokens round a text and a pair, as each kind puts them."""
     first, last, cls, sep = (
         text_of(settings.get(role)) or "" for role in ("bos_token", "eos_token", "cls_token", "sep_token")
     )
-    ids = {text: backend.token_to_id(text) or 0 for text in (first, last, cls, sep)}
     if kind == "roberta":
         backend.post_processor = processors.RobertaProcessing(
-            (sep, ids[sep]),
-            (cls, ids[cls]),
+            (sep, backend.token_to_id(sep) or 0),
+            (cls, backend.token_to_id(cls) or 0),
             trim_offsets=bool(settings.get("trim_offsets", True)),
             add_prefix_space=bool(settings.get("add_prefix_space", False)),
         )
         return
     if kind == "bert":
-        single, pair, used = f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1", (cls, sep)
+        frame(backend, f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1")
     elif kind == "t5":
-        single, pair, used = f"$A {last}", f"$A {last} $B {last}", (last, "")
+        frame(backend, f"$A {last}", f"$A {last} $B {last}")
     elif kind == "marian":
-        single, pair, used = f"$A {last}", f"$A $B {last}", (last, "")
+        frame(backend, f"$A {last}", f"$A $B {last}")
     else:
-        used = first if settings.get("add_bos_token") else "", last if settings.get("add_eos_token") else ""
-        before, after = used
+        before, after = first if settings.get("add_bos_token") else "", last if settings.get("add_eos_token") else ""
         single = f"{before} $A {after}"
-        pair = f"{single} {before and before + ':1'} $B:1 {after and after + ':1'}"
-    special = [(text, ids[text]) for text in dict.fromkeys(used) if text]
-    backend.post_processor = processors.TemplateProcessing(
-        single=single.split(), pair=pair.split(), special_tokens=special
-    )
-
-
-def text_of(token: Any) -> str | None:
-    """A special token as the two spellings of config files: a string, or a mapping with `content`."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
+        frame(backend, single, f"{single} {before and before + ':1'} $B:1 {after and after + ':1'}")

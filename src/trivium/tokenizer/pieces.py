@@ -4,21 +4,19 @@ Knows the names by which llama.cpp calls the ways to split text before a byte-le
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from trivium.errors import HubError
+from trivium.tokenizer.frame import frame
 from trivium.tokenizer.spiece import PieceModel
+from trivium.tokenizer.splitter import SPLITTERS
 from trivium.tokenizer.tokenizer import Tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 
 
@@ -42,20 +40,6 @@ class PieceTable:
     chat_template: str = ""
 
 
-def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
-    words = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-
-# llama.cpp's names; the first that splits like a tokenizer is written.
-SPLITTERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
-    "qwen2": lambda: _split(_WORDS % ""),
-    "llama-bpe": lambda: _split(_WORDS % "{1,3}"),
-    "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False),
-    "smollm": lambda: pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    ),
-}
 # Texts in which these ways differ.
 _PROBES = ("It's 12345 o'clock,\n\nÀ la carte\t x**2 …!?", "  spaced   out \r\n语言 9１２", "DON'T we'll a_b 10.25%")
 
@@ -84,11 +68,7 @@ def from_pieces(table: PieceTable) -> Tokenizer:
     ]
     backend.add_tokens(added)
     if table.add_bos and "bos" in names:
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{names['bos']} $A",
-            pair=f"{names['bos']} $A $B",
-            special_tokens=[(names["bos"], table.roles["bos"])],
-        )
+        frame(backend, f"{names['bos']} $A", f"{names['bos']} $A $B")
     return Tokenizer(backend, settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 

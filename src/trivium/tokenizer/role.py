@@ -51,3 +51,10 @@ class RoleId:
     def __get__(self, tokenizer: "Tokenizer", _: Any = None) -> int | None:
         text = tokenizer.special_tokens.get(self.role) if tokenizer is not None else None
         return None if text is None else tokenizer.backend.token_to_id(text)
+
+
+def text_of(token: Any) -> str | None:
+    """A special token as the two spellings of config files: a string, or a mapping with `content`."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None

@@ -6,56 +6,28 @@ sentinels), and keeps text from turning into control ids. Training is in train.p
 
 import json
 import re
-import secrets
 import time
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, processors
+from tokenizers import decoders
 
 from trivium.errors import ConfigError, HubError
-from trivium.tokenizer.call import (
-    UNBOUNDED,
-    Encoded,
-    TokenBatch,
-    call_tokenizer,
-    encode_pair,
-    list_of_ids,
-    no_panic,
-    refuse_surrogates,
-    tidy,
-)
+from trivium.tokenizer.backend import copy_of, plain_copy
+from trivium.tokenizer.batch import Encoded, TokenBatch, list_of_ids
+from trivium.tokenizer.call import UNBOUNDED, call_tokenizer
 from trivium.tokenizer.chat import apply_template
-from trivium.tokenizer.foreign import guarded, read_folder, text_of
-from trivium.tokenizer.role import CUSTOMARY, ROLES, RoleId, RoleText
-from trivium.tokenizer.stream import FALLBACK_BYTE, bytes_of
+from trivium.tokenizer.foreign import read_folder
+from trivium.tokenizer.frame import dress
+from trivium.tokenizer.guard import guarded, reading
+from trivium.tokenizer.report import TokenizerReport
+from trivium.tokenizer.role import CUSTOMARY, ROLES, RoleId, RoleText, text_of
+from trivium.tokenizer.words import mark_word_starts
 
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
-
-
-@dataclass(frozen=True)
-class TokenizerReport:
-    """How a tokenizer does on some text: `bytes_per_token` of UTF-8 and speed on this machine."""
-
-    texts: int
-    bytes: int
-    tokens: int
-    seconds: float
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Bytes of UTF-8 text that one token stands for."""
-        return self.bytes / max(self.tokens, 1)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens made per second of wall-clock time."""
-        return self.tokens / max(self.seconds, 1e-9)
 
 
 class Tokenizer:
@@ -101,7 +73,7 @@ class Tokenizer:
         self.sentinel_ids = [numbered[index] for index in sorted(numbered)]
         self.byte_level = isinstance(backend.decoder, decoders.ByteLevel)
         # Two, since what special tokens in a text mean is a switch of the object, and threads share it.
-        self.plain = _without_control(backend)
+        self.plain = plain_copy(backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.backend, self.settings, self.calls)
@@ -170,31 +142,21 @@ class Tokenizer:
 
         Special tokens in the texts are text unless `control`. Raises `DataError` for half surrogate pairs.
         """
-        try:
-            return encode_pair(self, text, pair, add_special=add_special, control=control)
-        except TypeError:
-            refuse_surrogates([text, pair or ""])
-            raise
+        with reading((text, pair)):
+            found = (self.backend if control else self.plain).encode(text, pair, add_special_tokens=add_special)
+        return Encoded(found.ids, found.type_ids, found.offsets, found.sequence_ids)
 
     def encode_batch(self, texts: Sequence[str], *, add_special: bool = False) -> list[list[int]]:
         """Ids of many texts, in parallel over the machine's cores; raises `DataError` for half surrogate pairs."""
         texts = list(texts)
-        try:
-            with no_panic():
-                found = self.plain.encode_batch_fast(texts, add_special_tokens=add_special)
-        except TypeError:
-            refuse_surrogates(texts)
-            raise
+        with reading(texts):
+            found = self.plain.encode_batch_fast(texts, add_special_tokens=add_special)
         return [encoding.ids for encoding in found]
 
     def encode_control(self, text: str, *, add_special: bool = False) -> list[int]:
         """Ids of a text in which special tokens, written out, mean themselves: `"The [MASK] of the list."`."""
-        try:
-            with no_panic():
-                return list(self.backend.encode(text, add_special_tokens=add_special).ids)
-        except TypeError:
-            refuse_surrogates([text])
-            raise
+        with reading((text,)):
+            return list(self.backend.encode(text, add_special_tokens=add_special).ids)
 
     def decode(self, ids: Any, *, skip_special: bool | None = None, **options: Any) -> str:
         """Text of ids (a list, a tensor, one id); special tokens are left out unless `skip_special=False`.
@@ -209,9 +171,9 @@ class Tokenizer:
             raise ConfigError(f"decode has no {next(iter(options))}; expected skip_special_tokens; correct or drop it")
         if clean is None:
             clean = theirs and bool(self.settings.get("clean_up_tokenization_spaces"))
-        with no_panic():
+        with reading():
             text = str(self.backend.decode(list_of_ids(ids), skip_special_tokens=skip))
-        return tidy(text) if clean and self.kind != "bpe" else text
+        return _tidy(text) if clean and self.kind != "bpe" else text
 
     def batch_decode(self, rows: Any, *, skip_special: bool | None = None, **options: Any) -> list[str]:
         """The text of each row of ids, as `decode` gives it."""
@@ -219,7 +181,8 @@ class Tokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of a text as they are stored, special tokens in it included, none added."""
-        return list(self.backend.encode(text, add_special_tokens=False).tokens)
+        with reading((text,)):
+            return list(self.backend.encode(text, add_special_tokens=False).tokens)
 
     def convert_ids_to_tokens(self, ids: Any, *, skip_special_tokens: bool = False) -> Any:
         """Tokens as they are stored, of ids; one token of one id."""
@@ -251,21 +214,6 @@ class Tokenizer:
         """
         return apply_template(self, messages, dict(options), tokenize=tokenize, return_dict=return_dict)
 
-    def copy_backend(
-        self, *, plain: bool = False, without: Collection[str] = (), renamed: Mapping[str, str] | None = None
-    ) -> tokenizers.Tokenizer:
-        """A copy whose switches nobody else shares; `plain`: for which special tokens in a text are text.
-
-        Added tokens can be left out, and have other names under new ids.
-        """
-        copy = _copy(self.plain if plain else self.backend, without=without)
-        copy.encode_special_tokens = plain and not renamed
-        for token in self.backend.get_added_tokens_decoder().values() if renamed else ():
-            if name := (renamed or {}).get(token.content):
-                flags = {flag: getattr(token, flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")}
-                copy.add_tokens([tokenizers.AddedToken(name, special=True, **flags)])
-        return copy
-
     def token_text(self, token_id: int) -> str:
         """One id as readable text, with the space before it if it has one."""
         text = self.decode([token_id], skip_special=False)
@@ -273,22 +221,8 @@ class Tokenizer:
         return f" {text}" if stored.startswith("▁") and not text.startswith(" ") else text
 
     def word_starts(self) -> np.ndarray:
-        """For each id, whether it begins a word, `(vocab_size,)` bool: what whole-word masking groups by.
-
-        Taken from how fast tokenizers mark words: `##` inside (WordPiece), `Ġ` or `▁` before (byte-level BPE,
-        SentencePiece); anything that is no letter or digit, and each Chinese character, is a word of its own, however
-        many bytes it is spelled with. A table cannot see that a word also begins after a line's end.
-        """
-        starts = np.ones(self.vocab_size, dtype=bool)
-        stored = self.backend.get_vocab(with_added_tokens=True)
-        marked, wordpiece = any(text.startswith(("Ġ", "▁")) for text in stored), self.kind == "wordpiece"
-        for text, index in stored.items():
-            if wordpiece:
-                starts[index] = not text.startswith("##")
-            elif marked and not text.startswith(("Ġ", "▁", "Ċ")):
-                starts[index] = _begins_word(text, byte_level=self.byte_level)
-        starts[list(self.control_ids)] = True
-        return starts
+        """For each id, whether it begins a word, `(vocab_size,)` bool; words.py says how that is known."""
+        return mark_word_starts(self)
 
     def dress_for(self, family: Literal["encoder", "decoder", "encoder_decoder"]) -> "Tokenizer":
         """A copy that puts round a text what this family's models expect when special tokens are asked for.
@@ -296,29 +230,8 @@ class Tokenizer:
         `[CLS] … [SEP]` for an encoder, `… </s>` for an encoder–decoder, nothing for a decoder, which continues.
         Raises `ConfigError` when the tokenizer has no such tokens.
         """
-        before, after = {
-            "encoder": ("cls_token", "sep_token"),
-            "decoder": (None, None),
-            "encoder_decoder": (None, "eos_token"),
-        }[family]
-        missing = [role for role in (before, after) if role and role not in self.special_tokens]
-        if missing:
-            raise ConfigError(
-                f"the tokenizer has no {' and no '.join(missing)}, expected round the texts of an {family}; "
-                "choose a tokenizer of that family, or train one"
-            )
-        first, last = (self.special_tokens[role] if role else "" for role in (before, after))
-        inputs = ["input_ids", *(["token_type_ids"] if family == "encoder" else []), "attention_mask"]
-        # The class that takes tokenizer.json as it is: those named after a model would put other tokens round.
-        settings = {name: value for name, value in self.settings.items() if not name.startswith("add_")}
-        settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs}
-        backend = _copy(self.backend)
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{first} $A {last}".split(),
-            pair=f"{first} $A {last} $B:1 {last and last + ':1'}".split(),
-            special_tokens=[(text, self.backend.token_to_id(text)) for text in (first, last) if text],
-        )
-        return Tokenizer(backend, settings, calls=self.calls)
+        backend = copy_of(self.backend)
+        return Tokenizer(backend, dress(self, backend, family), calls=self.calls)
 
     def save_pretrained(self, folder: str | Path) -> tuple[str, ...]:
         """The same as `save`; gives the names of the files."""
@@ -363,36 +276,12 @@ def _restore(backend: tokenizers.Tokenizer, settings: dict[str, Any], calls: Any
     return Tokenizer(backend, settings, calls=calls)
 
 
-def _copy(backend: tokenizers.Tokenizer, *, without: Collection[str] = ()) -> tokenizers.Tokenizer:
-    """An equal tokenizer that shares the model, the largest part; never by to_str, which walks every unused id."""
-    copy = tokenizers.Tokenizer(backend.model)
-    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
-        if (found := getattr(backend, part)) is not None:
-            setattr(copy, part, found)
-    added = backend.get_added_tokens_decoder()
-    copy.add_tokens([added[number] for number in sorted(added) if added[number].content not in without])
-    return copy
-
-
-def _without_control(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """A copy for which special tokens in a text are text."""
-    copy = _copy(backend)
-    copy.encode_special_tokens = True
-    if isinstance(backend.model, models.Unigram):
-        # T5's model has `</s>` among its own pieces and finds it in a text whatever the switch says. A piece whose
-        # name nobody can guess is never found; ids stay what they are.
-        special = {token.content for token in copy.get_added_tokens_decoder().values() if token.special}
-        model = json.loads(backend.model.__getstate__())
-        pieces = [(secrets.token_hex(16) + text if text in special else text, score) for text, score in model["vocab"]]
-        copy.model = models.Unigram(pieces, model["unk_id"], model.get("byte_fallback", False))
-    return copy
-
-
-def _begins_word(stored: str, *, byte_level: bool) -> bool:
-    """Whether a token without a space before it begins a word all the same."""
-    fallback = FALLBACK_BYTE.fullmatch(stored)
-    written = bytes([int(fallback[1], 16)]) if fallback else bytes_of(stored) if byte_level else stored.encode()
-    first = written.decode(errors="replace")[:1]
-    if first == "\ufffd":  # part of a character: its first byte, from U+2000 on, where the letters of words end
-        return written[:1] >= b"\xe2"
-    return unicodedata.category(first)[0] not in "LMN" or first >= "\u2e80" if first else True
+def _tidy(text: str) -> str:
+    """Spaces before punctuation and contractions taken out, as old tokenizers of English want their text."""
+    for before, after in (
+        *((f" {mark}", mark) for mark in ".?!,"),
+        (" ' ", "'"),
+        *((f" {ending}", ending) for ending in ("n't", "'m", "'s", "'ve", "'re")),
+    ):
+        text = text.replace(before, after)
+    return text

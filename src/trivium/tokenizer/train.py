@@ -22,6 +22,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
 from trivium.errors import ConfigError, DataError
+from trivium.tokenizer.splitter import QWEN2_WORDS, split_words
 from trivium.tokenizer.tokenizer import Tokenizer
 
 Kind = Literal["bpe", "wordpiece", "unigram"]
@@ -38,10 +39,6 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-# Qwen2's word boundaries, which llama.cpp knows by the name "qwen2": words with one leading mark, single digits.
-QWEN2_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 def train_tokenizer(
@@ -114,9 +111,7 @@ def sample_texts(texts: Iterable[str], *, sample_bytes: int, seed: int = 0) -> I
 def _byte_level(model: models.BPE | models.Unigram) -> tokenizers.Tokenizer:
     """Words by Qwen2's pattern, then bytes as printable characters: nothing is unknown, everything comes back."""
     backend = tokenizers.Tokenizer(model)
-    words = pre_tokenizers.Split(tokenizers.Regex(QWEN2_WORDS), behavior="isolated")
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([words, to_bytes])
+    backend.pre_tokenizer = split_words(QWEN2_WORDS)  # llama.cpp knows it by the name "qwen2"
     backend.decoder = decoders.ByteLevel()
     return backend
 
