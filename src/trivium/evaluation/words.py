@@ -61,7 +61,11 @@ def find_words(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _WORD.finditer(text.translate(_KINDS))]
 
 
+def find_spaceless(text: str) -> list[str]:
+    """The characters of scripts written without spaces, in order."""
+    return [text[start] for start, _ in find_words(text) if text[start].translate(_KINDS) == "c"]
+
+
 def is_spaceless(text: str) -> bool:
     """Whether most words of a text stand in scripts written without spaces."""
-    kinds = [text.translate(_KINDS)[start] for start, _ in find_words(text)]
-    return kinds.count("c") * 2 > len(kinds)
+    return len(find_spaceless(text)) * 2 > len(find_words(text))
