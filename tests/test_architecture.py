@@ -39,6 +39,8 @@ ONLY_IN = {
     "safetensors": {"hub"},
     "pyarrow": {"data"},
     "pydantic": {"config"},
+    "sacrebleu": {"evaluation"},
+    "sklearn": {"evaluation"},
     "rich": {"training"},
     "typer": {"cli"},
     "transformers": set(),
