@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trivium.model.adapter import AdaptedLinear
 from trivium.model.head import LanguageHead
 from trivium.model.transformer import Block, Transformer
 
@@ -107,8 +108,8 @@ def prepare_decoding(model: Transformer, rows: int, *, new_tokens: int = 64) -> 
 
     Shares all parameters with `model`, which stays as it is. Some weights are copied once, unless too few `new_tokens`
     will be written to earn that: for several rows the decoder's (as much memory again, the time of eight steps), for
-    one row those much higher than wide, such as the head (half as much, the time of four steps). Pass the result to
-    `generate` to write again and again; the copies don't follow later training.
+    one row those much higher than wide, such as the head (half as much, the time of four steps); adapters are merged
+    into copies. Pass the result to `generate` to write again and again; the copies don't follow later training.
     """
     prepared = evaluation_copy(model)
     if isinstance(model.head, PackedHead) or prepared.decoder is None:
@@ -118,8 +119,9 @@ def prepare_decoding(model: Transformer, rows: int, *, new_tokens: int = 64) -> 
             for name, linear in part._modules.items():
                 # A context's keys and values are made once per prompt: not worth a copy.
                 once = part is block.cross_attention and name in ("key", "value")
-                if isinstance(linear, nn.Linear) and not once:
-                    part._modules[name] = _fast_linear(linear.weight, linear.bias, rows, new_tokens)
+                if isinstance(linear, nn.Linear | AdaptedLinear) and not once:
+                    weight_OI = linear.merged() if isinstance(linear, AdaptedLinear) else linear.weight
+                    part._modules[name] = _fast_linear(weight_OI, linear.bias, rows, new_tokens)
     head = prepared.head
     vocabulary = _fast_linear(head.vocabulary, head.bias, rows, new_tokens)
     prepared._modules["head"] = PackedHead(head, vocabulary)

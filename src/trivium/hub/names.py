@@ -87,7 +87,7 @@ def to_ours(
     for rule in naming.rules:
         if not rule.is_used(config.head):
             left.difference_update((rule.theirs, *rule.aliases))
-    for rule in _expand(naming, config, shapes):
+    for rule in expand_rules(naming, config, shapes):
         sources = [name for name in (rule.theirs, *rule.aliases) if name in tensors]
         left.difference_update(sources)
         spare = fresh_head and rule.ours[0].startswith(("head.", "classifier."))
@@ -118,7 +118,7 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
     """Foreign tensors from all our parameters; `HubError` lists those for which the architecture has no place."""
     theirs: dict[str, Tensor] = {}
     left = set(tensors)
-    for rule in _expand(naming, config, tensors):
+    for rule in expand_rules(naming, config, tensors):
         parts = [tensors[name] for name in rule.ours]
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
         tensor = tensor.T if rule.transpose and tensor.dim() == 2 else tensor
@@ -128,22 +128,28 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
         copies = rule.aliases if rule.copy_untied and not config.tie_embeddings else ()
         if rule.copy_unscaled and config.tie_embeddings and not config.head_scale and config.head == "language":
             copies = ("lm_head.weight",)
-        name = rule.theirs
-        if config.head == "span" and naming.span_prefix and name.startswith(naming.prefix):
-            name = naming.span_prefix + name.removeprefix(naming.prefix)
-        theirs.update(dict.fromkeys((name, *copies), tensor))
+        theirs.update(dict.fromkeys((span_name(naming, config.head, rule.theirs), *copies), tensor))
         left.difference_update(rule.ours)
     for name in naming.sinusoids:
         places, table = torch.arange(config.max_positions or 1024), tensors["embedding.tokens.weight"]
         theirs[name] = sinusoids(places, config.hidden_size, table.dtype)
+    if any(".lora_" in name for name in left):
+        raise HubError("the model has an adapter; expected it merged or saved alone; use merge_adapter or save_adapter")
     if left:
         found = f"this architecture has no place for {listing(sorted(left))}"
         raise HubError(f"{found}; expected parameters that it knows; save the model as another model_type")
     return theirs
 
 
-def _expand(naming: Naming, config: ModelConfig, ours: Mapping[str, object]) -> list[Rule]:
-    """The rules of this config, layer by layer, for those parameters that the model has."""
+def span_name(naming: Naming, head: Head, name: str) -> str:
+    """A canonical name as the class for this head spells it."""
+    if head == "span" and naming.span_prefix and name.startswith(naming.prefix):
+        return naming.span_prefix + name.removeprefix(naming.prefix)
+    return name
+
+
+def expand_rules(naming: Naming, config: ModelConfig, ours: Mapping[str, object]) -> list[Rule]:
+    """The rules of this config, layer by layer, for those parameters that the model has (names of ours)."""
     rules = []
     for rule in naming.rules:
         if (rule.gated is not None and rule.gated != config.gated_ffn) or not rule.is_used(config.head):
