@@ -20,7 +20,8 @@ import torch
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.machine import inspect_machine
 from trivium.model import ModelConfig, build_model
-from trivium.training.loop import Materials, batch_loss
+from trivium.training.course import Materials
+from trivium.training.loop import batch_loss
 from trivium.training.monitor import read_metrics
 from trivium.training.pretraining import gather_materials, pretrain
 from trivium.training.recipe import LossConfig, Recipe, load_recipe

@@ -28,7 +28,7 @@ from trivium.machine import inspect_machine
 from trivium.model import Transformer
 from trivium.story import STORY
 from trivium.tokenizer import Tokenizer
-from trivium.training.loop import Materials
+from trivium.training.course import Materials
 from trivium.training.pretraining import PretrainResult, gather_materials, pretrain
 from trivium.training.recipe import Recipe, load_recipe
 

@@ -1,28 +1,22 @@
 """PEFT's adapter folders in both directions: equal logits, equal numbers of trained parameters, clear refusals."""
 
 import copy
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.hub.test_heads import theirs_of
 from tests.reference import Pair, build_pair, our_logits, sides, their_logits
-from trivium.errors import ConfigError, HubError
 from trivium.hub.adapter import load_adapter, save_adapter
-from trivium.hub.adapter_config import shortest
 from trivium.model.adapter import (
     LoraConfig,
-    adapted_linears,
     adapter_parameters,
     add_adapter,
-    has_adapter,
     merge_adapter,
 )
 from trivium.model.config import Head
@@ -160,7 +154,9 @@ def test_what_peft_opens(name: str, head: Head, targets: tuple[str, ...], tmp_pa
         folder = save_adapter(pair.ours, tmp_path / str(dtype), base="org/base")
         expected = ours_of(pair, pair.ours)
         theirs = peft.PeftModel.from_pretrained(copy.deepcopy(pair.theirs), folder, is_trainable=True).eval()
-        missing = {key for key in load_file(folder / WEIGHTS)} ^ set(peft.get_peft_model_state_dict(theirs, save_embedding_layers=False))
+        missing = set(load_file(folder / WEIGHTS)) ^ set(
+            peft.get_peft_model_state_dict(theirs, save_embedding_layers=False)
+        )
         assert not missing, missing
         assert float((peers_of(pair, theirs) - expected).abs().max()) <= tolerance
         trained = theirs.get_nb_trainable_parameters()[0]

@@ -16,7 +16,7 @@ import torch
 
 from trivium.training import loop
 from trivium.training.checkpoint import TrainState
-from trivium.training.loop import Materials
+from trivium.training.course import Materials
 from trivium.training.monitor import Monitor, read_metrics
 from trivium.training.pretraining import _begin, gather_materials, pretrain
 from trivium.training.recipe import Recipe, load_recipe

@@ -19,7 +19,8 @@ from trivium.data.loader import Loader
 from trivium.evaluation.run import TokenArray
 from trivium.model import build_model
 from trivium.training.checkpoint import TrainState
-from trivium.training.loop import Materials, train
+from trivium.training.course import Materials
+from trivium.training.loop import train
 from trivium.training.monitor import Monitor, read_metrics
 from trivium.training.optim import OptimizerConfig, build_optimizers
 from trivium.training.recipe import BudgetConfig, Recipe, SaveConfig, choose_objective

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from trivium.data.loader import Loader
 from trivium.errors import CheckpointError
 from trivium.model import build_model
 from trivium.training.checkpoint import Counters, TrainState
-from trivium.training.loop import Materials, clip_gradients, is_due, measure_progress, seed_step, train
+from trivium.training.course import Materials
+from trivium.training.loop import clip_gradients, is_due, measure_progress, seed_step, train
 from trivium.training.monitor import Monitor, read_metrics
 from trivium.training.optim import OptimizerConfig, build_optimizers
 from trivium.training.recipe import BudgetConfig, Recipe, SaveConfig, choose_objective
@@ -123,11 +125,18 @@ def test_clipping_is_to_the_norm() -> None:
     assert clip_gradients(model, 0.0) == pytest.approx(1.0, rel=1e-5)
 
 
-def test_progress_is_the_share_of_each_kind_of_budget() -> None:
+def test_progress_is_the_share_of_each_kind_of_budget(tmp_path: Path) -> None:
     counters = Counters(step=5, tokens=640, elapsed_seconds=30.0)
-    assert measure_progress(BudgetConfig(steps=20), counters) == 0.25
-    assert measure_progress(BudgetConfig(tokens=1280), counters) == 0.5
-    assert measure_progress(BudgetConfig(minutes=2), counters) == 0.25
+    _, materials = make_run(tmp_path / "run", budget=BudgetConfig(steps=1))
+    budgets = {
+        BudgetConfig(steps=20): 0.25,
+        BudgetConfig(tokens=1280): 0.5,
+        BudgetConfig(minutes=2): 0.25,
+        BudgetConfig(epochs=2): 5 / (2 * materials.train.steps_per_epoch),
+    }
+    for budget, share in budgets.items():
+        course = replace(materials, recipe=replace(materials.recipe, budget=budget))
+        assert measure_progress(course, counters) == share
 
 
 @pytest.mark.parametrize("budget", [BudgetConfig(steps=8), BudgetConfig(tokens=8 * 4 * 32)])

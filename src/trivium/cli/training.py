@@ -35,6 +35,41 @@ def pretrain_command(
     print_values({**asdict(result), "report": str(Path(loaded.run) / "report.html")}, as_json)
 
 
+@app.command("finetune")
+def finetune_command(
+    task: Annotated[str, typer.Argument(help="summarization, text-classification, chat, …")],
+    model: Annotated[str, typer.Argument(help="A hub name or a model folder.")],
+    data: Annotated[str, typer.Argument(help="A table (jsonl, csv, parquet) or a folder with train.* and valid.*.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value …, as in a recipe.")] = None,
+    recipe: Annotated[str, typer.Option(help="A YAML recipe to begin from.")] = "",
+    run: Annotated[str, typer.Option(help="The run folder.")] = "",
+    columns: Annotated[list[str] | None, typer.Option("--map", help="source=article: which column is which.")] = None,
+    on_long: Annotated[str, typer.Option(help="refuse, truncate, drop or split rows that are too long.")] = "",
+    epochs: Annotated[float | None, typer.Option(help="How often the data are read.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time, instead of epochs.")] = None,
+    lora: Annotated[int, typer.Option(help="Rank of an adapter to train instead of all weights.")] = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the run and start over.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Adapt a model to a task; the same command resumes."""
+    from dataclasses import asdict
+
+    from trivium.config import load_config
+    from trivium.training.finetuning import finetune
+    from trivium.training.tuning import TuneRecipe
+
+    given = [f"columns={{{', '.join(each.replace('=', ': ', 1) for each in columns)}}}"] if columns else []
+    given += [f"run={run}"] if run else [f"run=runs/{task}"] if not recipe else []
+    given += [f"on_long={on_long}"] if on_long else []
+    given += [f"budget={{epochs: {finite(epochs)}}}"] if epochs is not None else []
+    given += [f"budget={{minutes: {finite(minutes)}}}"] if minutes is not None else []
+    given += [f"lora={{rank: {lora}}}"] if lora else []
+    loaded = load_config(TuneRecipe, recipe or None, [*given, *(overrides or [])])
+    refuse_file(Path(loaded.run))
+    result = finetune(model, task, data, recipe=loaded, restart=restart, progress=say)
+    print_values({**asdict(result), "report": str(Path(loaded.run) / "report.html")}, as_json)
+
+
 @app.command("doctor")
 def doctor_command(as_json: Json = False) -> None:
     """Show what this machine is, what is missing, and what to do."""

@@ -28,7 +28,8 @@ class Example:
 
     `input_ids`, `input_segments`, `targets`, `weights` have one length; `context_ids` and `context_segments`
     another, or are None where no encoder reads beside a decoder. Equal segment numbers mean the same
-    document.
+    document. `input_types` are BERT's token types; `label` is what a head for whole texts learns: a class, one number
+    for each label, or the two ends of an answer.
     """
 
     input_ids: Ints
@@ -37,6 +38,13 @@ class Example:
     weights: Floats
     context_ids: Ints | None = None
     context_segments: Ints | None = None
+    input_types: Ints | None = None
+    label: int | tuple[float, ...] | tuple[int, int] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of both sides."""
+        return len(self.input_ids) + (0 if self.context_ids is None else len(self.context_ids))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +53,17 @@ class Batch:
 
     `inputs` makes logits, `context` is what an encoder–decoder's encoder reads. `targets` (int64) and
     `weights` (float32), both `(batch, seq)` like `inputs`, are already shifted; weight 0 means that nothing
-    is learned there. Raises `ConfigError` if the shapes disagree.
+    is learned there. A head for whole texts learns `labels`, `(batch,)` or `(batch, numbers)`, and each row weighs
+    what its first place does. `types` are BERT's token types, `(batch, seq)`. Raises `ConfigError` if the shapes
+    disagree.
     """
 
     inputs: Side
     context: Side | None
     targets: Tensor
     weights: Tensor
+    types: Tensor | None = None
+    labels: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = self.inputs.ids.shape
@@ -90,6 +102,8 @@ class Batch:
             None if self.context is None else self.context.to(device),
             self.targets.to(device),
             self.weights.to(device),
+            None if self.types is None else self.types.to(device),
+            None if self.labels is None else self.labels.to(device),
         )
 
 
@@ -105,6 +119,7 @@ def collate(examples: Sequence[Example], pad_id: int, *, width: int = 0, context
         found = "no examples" if not examples else "examples with and without a context"
         raise ConfigError(f"{found} in one batch; expected one or more of one kind; use one objective per batch")
     ids = [example.input_ids for example in examples]
+    types = [example.input_types for example in examples]
     width = _widen(ids, width)
     contexts = [example.context_ids for example in examples if example.context_ids is not None]
     context = None
@@ -116,6 +131,8 @@ def collate(examples: Sequence[Example], pad_id: int, *, width: int = 0, context
         context,
         torch.from_numpy(_pad([example.targets for example in examples], width, pad_id)),
         torch.from_numpy(_pad([example.weights for example in examples], width, 0)),
+        None if types[0] is None else torch.from_numpy(_pad([each for each in types if each is not None], width, 0)),
+        None if examples[0].label is None else torch.tensor([example.label for example in examples]),
     )
 
 

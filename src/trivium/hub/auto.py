@@ -127,17 +127,18 @@ def save_model(
     *,
     tokenizer: "Tokenizer | None" = None,
     generation: Mapping[str, Any] | None = None,
+    tasks: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a folder that transformers opens: config, weights, generation settings, model card, tokenizer if given.
 
-    `generation` adds to generation_config.json; `card` gives `title`, `text` and any front matter keys (license,
-    language, datasets, …) of README.md. Each file is replaced atomically, the weights last. Raises `HubError` when
-    no published architecture expresses the model, before anything is written.
+    `generation` adds to generation_config.json, `tasks` is config.json's `task_specific_params`; `card` gives `title`,
+    `text` and any front matter keys (license, language, datasets, …) of README.md. Each file is replaced atomically,
+    the weights last. Raises `HubError` when no published architecture expresses the model, before anything is written.
     """
     folder, config = Path(folder), model.config
     dtype = model.embedding.tokens.weight.dtype
-    settings = write_config(config, dtype=dtype)
+    settings = write_config(config, dtype=dtype) | ({"task_specific_params": dict(tasks)} if tasks else {})
     ours = {name: parameter.detach() for name, parameter in model.named_parameters()}
     tensors = to_theirs(row_of(settings).naming, config, ours)
     folder.mkdir(parents=True, exist_ok=True)

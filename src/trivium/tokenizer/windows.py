@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from trivium.tokenizer.call import Encoded
+from trivium.tokenizer.batch import Encoded
 
 
 def pick(encoded: Encoded, places: Sequence[int]) -> Encoded:

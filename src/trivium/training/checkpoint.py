@@ -23,9 +23,11 @@ from torch import Tensor
 
 from trivium.data.shards import hash_file
 from trivium.errors import CheckpointError, HubError
+from trivium.hub.adapter import save_adapter
 from trivium.hub.auto import load_model, save_model
 from trivium.hub.convert import read_tensors, write_tensors
 from trivium.model import Transformer
+from trivium.model.adapter import has_adapter
 from trivium.tokenizer import Tokenizer
 from trivium.training.storage import (
     Storage,
@@ -37,6 +39,7 @@ from trivium.training.storage import (
 )
 
 MANIFEST = "MANIFEST.json"
+TRAINED = "trained.safetensors"
 
 
 @dataclass
@@ -52,6 +55,10 @@ class Counters:
     skipped_in_a_row: int = 0
     loss_before: float = 0.0
     evaluation: dict[str, float] = field(default_factory=dict)  # the last one
+    evaluation_before: dict[str, float] = field(default_factory=dict)  # the first one
+    best_step: int = -1
+    best_evaluation: dict[str, float] = field(default_factory=dict)
+    evaluations_since_best: int = 0
     schema: int = 1
 
 
@@ -84,14 +91,11 @@ def save_checkpoint(
         storage.remove(unfinished)
         (unfinished / "state").mkdir(parents=True)
         storage.sync(run)
-        save_model(state.model, unfinished, tokenizer=tokenizer)
+        save_weights(state.model, unfinished, tokenizer=tokenizer)
         write_tensors(unfinished / "state" / "optimizer.safetensors", _optimizer_tensors(state))
         counters = {**asdict(state.counters), "fingerprint": fingerprint}
         storage.write(unfinished / "state" / "state.json", _to_json(counters))
-        sync_tree(storage, unfinished)
-        storage.write(unfinished / MANIFEST, _to_json(_describe(unfinished, state.model, fingerprint)))
-        storage.sync(unfinished)
-        put_folder(storage, unfinished, folder)
+        _seal(storage, unfinished, folder, state.model, fingerprint)
         # Only older ones go: a newer one is damaged, or this run would have begun from it, and must not count as kept.
         older = [each for each in list_checkpoints(run) if each.name < folder.name]
         for old in older[: max(len(older) + 1 - max(keep_last, 1), 0)]:
@@ -104,6 +108,44 @@ def save_checkpoint(
             f"about {needed:,} bytes and {free:,} are free; earlier ones are whole; make room and run the same command"
         ) from error
     return folder
+
+
+def save_best(state: TrainState, run: Path, *, tokenizer: Tokenizer | None, fingerprint: dict[str, str]) -> Path:
+    """Put the weights aside as `run/best`, whole or not at all; no optimizer state. Raises `OSError`."""
+    storage, folder = Storage(), run / "best"
+    unfinished = unfinished_name(folder)
+    storage.remove(unfinished)
+    unfinished.mkdir(parents=True)
+    save_weights(state.model, unfinished, tokenizer=tokenizer)
+    _seal(storage, unfinished, folder, state.model, fingerprint)
+    return folder
+
+
+def save_weights(model: Transformer, folder: Path, *, tokenizer: Tokenizer | None) -> None:
+    """An ordinary model folder; of a model with an adapter PEFT's folder, and what was trained under our names."""
+    if not has_adapter(model):
+        save_model(model, folder, tokenizer=tokenizer)
+        return
+    save_adapter(model, folder)
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    trained = {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
+    write_tensors(folder / TRAINED, trained)
+
+
+def load_weights(model: Transformer, folder: Path) -> None:
+    """Copy the weights of a folder that `save_weights` wrote into a model; raises `CheckpointError` if it differs."""
+    own = dict(model.named_parameters())
+    if has_adapter(model):
+        own = {name: each for name, each in own.items() if each.requires_grad}
+        weights = read_tensors(folder / TRAINED)
+    else:
+        weights = dict(load_model(folder).named_parameters())
+    if {name: each.shape for name, each in weights.items()} != {name: each.shape for name, each in own.items()}:
+        raise CheckpointError(f"{folder} holds another model than the recipe's; use --restart or another run")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -199,19 +241,22 @@ def _restore(state: TrainState, folder: Path, fingerprint: dict[str, str]) -> No
     if changed:
         what = ", ".join(f"{name}: {before.get(name)} → {fingerprint[name]}" for name in changed)
         warnings.warn(f"resuming on another machine ({what}): same samples, but not the same bits", stacklevel=3)
-    weights = dict(load_model(folder).named_parameters())
+    load_weights(state.model, folder)
     own = dict(state.model.named_parameters())
-    if {name: each.shape for name, each in weights.items()} != {name: each.shape for name, each in own.items()}:
-        raise CheckpointError(f"{folder} holds another model than the recipe's; use --restart or another run")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(weights[name])
     device = next(iter(own.values())).device
     for key, value in read_tensors(folder / "state" / "optimizer.safetensors").items():
         place, name = key.split("/", 1)
         number, slot = place.split(".", 1)
         state.optimizers[int(number)].state[own[name]][slot] = value.to(device, copy=True)
     state.counters = Counters(**saved)
+
+
+def _seal(storage: Storage, unfinished: Path, folder: Path, model: Transformer, fingerprint: dict[str, str]) -> None:
+    """Write the manifest when all else is on the disk, then give the folder its name."""
+    sync_tree(storage, unfinished)
+    storage.write(unfinished / MANIFEST, _to_json(_describe(unfinished, model, fingerprint)))
+    storage.sync(unfinished)
+    put_folder(storage, unfinished, folder)
 
 
 def _describe(folder: Path, model: Transformer, fingerprint: dict[str, str]) -> dict[str, Any]:

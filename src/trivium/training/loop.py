@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,34 +19,19 @@ from typing import Any
 import torch
 
 from trivium.data.batch import Batch
-from trivium.data.loader import Loader
-from trivium.errors import CheckpointError
-from trivium.evaluation.likelihood import evaluate_loss
+from trivium.errors import CheckpointError, ConfigError
+from trivium.evaluation.labels import label_loss
 from trivium.model import Transformer
-from trivium.tokenizer import Tokenizer
-from trivium.training.checkpoint import Counters, TrainState, save_checkpoint
+from trivium.training.checkpoint import Counters, TrainState, save_best, save_checkpoint
+from trivium.training.course import Course
 from trivium.training.loss import chunked_cross_entropy
 from trivium.training.monitor import Monitor
-from trivium.training.recipe import BudgetConfig, LossConfig, Recipe, SaveConfig
+from trivium.training.recipe import LossConfig, SaveConfig
 from trivium.training.schedule import rate_factor
 
 SKIPS_ALLOWED = 10
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGINT: 130}
 Samples = Callable[[Transformer, float], list[str]]
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What the loop needs beside the state: the recipe, the data of both parts, and what a checkpoint records."""
-
-    recipe: Recipe
-    train: Loader
-    valid: Loader
-    bytes_per_token: float
-    tokenizer: Tokenizer
-    fingerprint: dict[str, str]
-    compute_dtype: torch.dtype = torch.float32
-    device: str = "cpu"
 
 
 @dataclass
@@ -56,35 +41,36 @@ class Interruption:
     code: int | None = None
 
 
-def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate: Samples | None = None) -> None:
+def train(state: TrainState, course: Course, monitor: Monitor, on_evaluate: Samples | None = None) -> None:
     """Train `state` in place until the recipe's budget is spent; save and exit with its code on a signal.
 
     `on_evaluate(model, progress)` gives sample texts for the log at each evaluation: before the first step, where the
     recipe says, and at the end. Raises `CheckpointError` after ten updates in a row that were not finite; raises
     `SystemExit` with 143, 75 or 130 after SIGTERM, SIGUSR1 or Ctrl-C.
     """
-    recipe, counters, model = materials.recipe, state.counters, state.model
+    recipe, counters, model = course.recipe, state.counters, state.model
     saved_step = counters.step
     model.train()
     with catch_signals() as interruption:
         while True:
-            progress = measure_progress(recipe.budget, counters)
+            progress = measure_progress(course, counters)
             if interruption.code is None and is_due(recipe.save, counters, progress):
-                evaluate(state, materials, monitor, progress=progress, on_evaluate=on_evaluate)
-            ends = interruption.code is not None or progress >= 1.0
+                evaluate(state, course, monitor, progress=progress, on_evaluate=on_evaluate)
+            over = progress >= 1.0 or is_stalled(recipe.save, counters)
+            ends = interruption.code is not None or over
             if counters.step != saved_step and (ends or _divides(recipe.save.every_steps, counters.step)):
-                _save(state, materials, monitor)
+                _save(state, course, monitor)
                 saved_step = counters.step
             if interruption.code is not None:
                 raise SystemExit(interruption.code)
-            if progress >= 1.0:
+            if over:
                 return
             started = time.perf_counter()
             factor = rate_factor(recipe.schedule, progress)
             for optimizer in state.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_rate"] * factor
-            loss = _accumulate(state, materials)
+            loss = _accumulate(state, course)
             norm = clip_gradients(model, recipe.optimizer.clip)
             finite = math.isfinite(loss) and math.isfinite(norm)
             if finite:
@@ -94,7 +80,7 @@ def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate
             seconds = time.perf_counter() - started
             counters.skipped_in_a_row = 0 if finite else counters.skipped_in_a_row + 1
             counters.step += 1
-            counters.tokens += materials.train.tokens_per_batch
+            counters.tokens += course.train.tokens_per_batch
             counters.elapsed_seconds += seconds
             entry = {
                 "step": counters.step,
@@ -104,7 +90,7 @@ def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate
                 "seconds": seconds,
             }
             monitor.record(entry if finite else {**entry, "skipped": True})
-            monitor.show(progress=progress, text=_describe(loss, materials, counters, recipe.budget))
+            monitor.show(progress=progress, text=_describe(loss, course, counters))
             if counters.skipped_in_a_row >= SKIPS_ALLOWED:
                 raise CheckpointError(
                     f"{SKIPS_ALLOWED} updates in a row were not finite, the last at step {counters.step}; the last "
@@ -112,10 +98,13 @@ def train(state: TrainState, materials: Materials, monitor: Monitor, on_evaluate
                 )
 
 
-def measure_progress(budget: BudgetConfig, counters: Counters) -> float:
-    """The share of the budget that is spent: of training seconds, steps or tokens."""
+def measure_progress(course: Course, counters: Counters) -> float:
+    """The share of the budget that is spent: of training seconds, steps, tokens or epochs."""
+    budget = course.recipe.budget
     if budget.minutes:
         return counters.elapsed_seconds / (60 * budget.minutes)
+    if budget.epochs:
+        return counters.step / (budget.epochs * course.train.steps_per_epoch)
     return counters.step / budget.steps if budget.steps else counters.tokens / budget.tokens
 
 
@@ -137,6 +126,8 @@ def clip_gradients(model: torch.nn.Module, largest: float) -> float:
 
 def batch_loss(model: Transformer, batch: Batch, options: LossConfig, target_count: float) -> torch.Tensor:
     """This batch's share of the step's loss: its sum over targets, divided by the whole step's target count."""
+    if model.classifier is not None:
+        return label_loss(model, batch, label_smoothing=options.label_smoothing)[0] / target_count
     hidden = model(batch.inputs, batch.context).flatten(0, 1)
     targets, weights = batch.targets.flatten(), batch.weights.flatten()
     rows = weights.nonzero()[:, 0]
@@ -178,17 +169,17 @@ def catch_signals() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
-def _accumulate(state: TrainState, materials: Materials) -> float:
+def _accumulate(state: TrainState, course: Course) -> float:
     """Gradients of one step, micro-batch by micro-batch; the mean loss over all of the step's targets."""
-    recipe, loader, step = materials.recipe, materials.train, state.counters.step
-    batches = [loader.batch_at(step, micro).to(materials.device) for micro in range(loader.num_micro_steps)]
+    recipe, loader, step = course.recipe, course.train, state.counters.step
+    batches = [loader.batch_at(step, micro).to(course.device) for micro in range(loader.num_micro_steps)]
     # The one place where the loss is normalised: by the target tokens of the whole step.
     target_count = max(sum(float(batch.weights.sum()) for batch in batches), 1.0)
-    mixed = materials.compute_dtype != torch.float32
+    mixed = course.compute_dtype != torch.float32
     total = 0.0
     for micro, batch in enumerate(batches):
         seed_step(recipe.seed, step, micro)
-        with torch.autocast(materials.device, materials.compute_dtype) if mixed else nullcontext():
+        with torch.autocast(course.device, course.compute_dtype) if mixed else nullcontext():
             loss = batch_loss(state.model, batch, recipe.loss, target_count)
         loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types here
         total += float(loss.detach())
@@ -205,21 +196,44 @@ def is_due(save: SaveConfig, counters: Counters, progress: float) -> bool:
 
 def evaluate(
     state: TrainState,
-    materials: Materials,
+    course: Course,
     monitor: Monitor,
     *,
     progress: float,
     on_evaluate: Samples | None = None,
 ) -> None:
     """Score the held-out part, log it with sample texts, and remember in the state that it was done."""
-    counters, found = state.counters, evaluate_now(state.model, materials)
+    counters, found = state.counters, course.score(state.model)
     samples = on_evaluate(state.model, progress) if on_evaluate else []
     state.model.train()
-    counters.marks_passed = _count_marks(materials.recipe.save, progress)
+    counters.marks_passed = _count_marks(course.recipe.save, progress)
     counters.evaluated_step, counters.evaluation = counters.step, found
     if counters.step == 0:
-        counters.loss_before = found["loss"]
+        counters.loss_before, counters.evaluation_before = found["loss"], found
+    if course.recipe.save.best:
+        _keep_best(state, course, found)
     monitor.record({"step": counters.step, "valid": found, "samples": samples, "progress": progress})
+
+
+def is_stalled(save: SaveConfig, counters: Counters) -> bool:
+    """Whether so many evaluations were no better than the best that training ends."""
+    return 0 < save.patience <= counters.evaluations_since_best
+
+
+def _keep_best(state: TrainState, course: Course, found: dict[str, Any]) -> None:
+    """Put the weights aside as `run/best` if no earlier evaluation scored more, or as much with less loss."""
+    counters, name = state.counters, course.recipe.save.best
+    sign = -1.0 if name.startswith("-") else 1.0
+    name = name.removeprefix("-")
+    if name not in found:
+        known = ", ".join(key for key, value in found.items() if isinstance(value, float))
+        raise ConfigError(f"save.best is {name}, which is no score of this run; expected one of {known}; change it")
+    before = counters.best_evaluation
+    score, record = sign * found[name], sign * before[name] if before else -math.inf
+    counters.evaluations_since_best = 0 if score > record else counters.evaluations_since_best + 1
+    if score > record or (score == record and found["loss"] < before["loss"]):
+        save_best(state, Path(course.recipe.run), tokenizer=course.tokenizer, fingerprint=course.fingerprint)
+        counters.best_step, counters.best_evaluation = counters.step, found
 
 
 def _count_marks(save: SaveConfig, progress: float) -> int:
@@ -230,26 +244,19 @@ def _divides(interval: int, step: int) -> bool:
     return interval > 0 and step > 0 and step % interval == 0
 
 
-def evaluate_now(model: Transformer, materials: Materials) -> dict[str, Any]:
-    """Loss, perplexity, bits per byte and accuracy on the held-out part, as a dictionary."""
-    batches = materials.valid.valid_batches(materials.recipe.data.valid_rows)
-    moved = (batch.to(materials.device) for batch in batches)
-    return asdict(evaluate_loss(model, moved, bytes_per_token=materials.bytes_per_token))
-
-
-def _save(state: TrainState, materials: Materials, monitor: Monitor) -> None:
+def _save(state: TrainState, course: Course, monitor: Monitor) -> None:
     state.counters.lines = monitor.sync()
     save_checkpoint(
         state,
-        Path(materials.recipe.run),
-        tokenizer=materials.tokenizer,
-        fingerprint=materials.fingerprint,
-        keep_last=materials.recipe.save.keep_last,
+        Path(course.recipe.run),
+        tokenizer=course.tokenizer,
+        fingerprint=course.fingerprint,
+        keep_last=course.recipe.save.keep_last,
     )
 
 
-def _describe(loss: float, materials: Materials, counters: Counters, budget: BudgetConfig) -> str:
+def _describe(loss: float, course: Course, counters: Counters) -> str:
     speed = counters.tokens / max(counters.elapsed_seconds, 1e-9)
-    spent = measure_progress(budget, counters)
+    spent = measure_progress(course, counters)
     left = counters.elapsed_seconds * (1 - spent) / max(spent, 1e-9)
     return f"step {counters.step}  loss {loss:.3f}  {speed:,.0f} tokens/s  {max(left, 0):,.0f} s left"

@@ -37,13 +37,15 @@ Group = dict[str, Any]
 
 
 def group_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(matrices of blocks, everything else): only the former decay, and only they are Muon's.
+    """(matrices of blocks, everything else) that learn: only the former decay, and only they are Muon's.
 
     Embeddings, heads, bias tables, norms and biases are the rest.
     """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         (matrices if parameter.dim() == 2 and ".layers." in name else rest).append(parameter)
     return matrices, rest
 

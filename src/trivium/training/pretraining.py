@@ -4,7 +4,6 @@ The same call on the same run folder resumes; a finished run gives its result at
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,12 +29,13 @@ from trivium.model.start import (
 )
 from trivium.tokenizer import Tokenizer
 from trivium.training.checkpoint import TrainState, list_checkpoints, lock_run, restore_latest
-from trivium.training.loop import Materials, Samples, train
+from trivium.training.course import Materials
+from trivium.training.loop import Samples, train
 from trivium.training.monitor import Monitor
 from trivium.training.optim import build_optimizers
 from trivium.training.recipe import Recipe, design_model, find_change, load_recipe, resolve_recipe
 from trivium.training.report import write_report
-from trivium.training.storage import Storage, clear_unfinished, put_folder, put_text, unfinished_name
+from trivium.training.storage import Storage, clear_unfinished, put_folder, put_text, start_over, unfinished_name
 
 COUNTED_BATCHES = 200
 BIGRAM_TOKENS = 20_000_000
@@ -76,7 +76,7 @@ def pretrain(
     run = Path(recipe.run)
     with lock_run(run):
         if restart:
-            _start_over(run)
+            start_over(run)
         clear_unfinished(run)
         same = _compare_recipes(run, recipe)
         if same and (run / "result.json").is_file():
@@ -232,11 +232,3 @@ def _compare_recipes(run: Path, recipe: Recipe) -> bool:
     if change := find_change(old, new):
         raise ConfigError(f"{run} holds another run ({change}); expected the same recipe; use --restart or another run")
     return old.budget == new.budget
-
-
-def _start_over(run: Path) -> None:
-    """Forget a run: its checkpoints, metrics and result. Prepared data stay."""
-    for name in ("checkpoints", "final"):
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.jsonl", "result.json", "report.html", "config.yaml"):
-        (run / name).unlink(missing_ok=True)

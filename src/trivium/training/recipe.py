@@ -62,17 +62,18 @@ class SizeConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """How long to train: exactly one of minutes of training time, steps, or tokens of text."""
+    """How long to train: exactly one of minutes of training time, steps, tokens of text, or epochs of the data."""
 
     minutes: float = 0.0
     steps: int = 0
     tokens: int = 0
+    epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        if sum(value > 0 for value in (self.minutes, self.steps, self.tokens)) != 1:
+        if sum(value > 0 for value in (self.minutes, self.steps, self.tokens, self.epochs)) != 1:
             raise ConfigError(
-                f"a budget of {self.minutes} minutes, {self.steps} steps and {self.tokens} tokens; "
-                "expected exactly one of them; set budget.minutes, budget.steps or budget.tokens"
+                f"a budget of {self.minutes} minutes, {self.steps} steps, {self.tokens} tokens and {self.epochs} "
+                "epochs; expected exactly one of them; set budget.minutes, budget.steps, budget.tokens or budget.epochs"
             )
 
 
@@ -84,6 +85,8 @@ class SaveConfig:
     keep_last: int = 2
     evaluate_every_steps: int = 0
     evaluate_at: tuple[float, ...] = (0.25, 0.5, 0.75)
+    best: str = ""  # the score whose best checkpoint is kept, with a minus where less is better; none: the last one is
+    patience: int = 0  # evaluations without a better one after which training ends (0: never)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ figure{margin:1rem 0}figcaption{color:#555}
 @media (prefers-color-scheme:dark){body{background:#161616;color:#ddd}svg,pre{background:#1f1f1f;border-color:#444}}
 """
 COLOURS = ("#1f6feb", "#d1572b", "#2a9d5c")
+NO_CURVE = ("loss", "perplexity", "tokens")
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 260, 56, 30
 Series = Sequence[tuple[float, float]]
 
@@ -44,12 +45,7 @@ def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: di
             },
             "nats per target token, by step",
         ),
-        draw_lines(
-            {"bits per byte, held out": [(entry["step"], entry["valid"]["bits_per_byte"]) for entry in valid]},
-            "bits per byte of held-out text, by step"
-            if (recipe.get("objective") or {}).get("name", "causal") in ("causal", "prefix")
-            else "bits per byte of the hidden tokens only, which other tokens surround: not a decoder's bits per byte",
-        ),
+        *_score_curves(valid, recipe),
         "<h2>Speed and rate</h2>",
         draw_lines({"tokens per second": speeds}, "tokens per second, by step"),
         draw_lines({"rate": [(e["step"], e["rate"]) for e in steps]}, "learning rate, by step"),
@@ -68,6 +64,25 @@ def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: di
     path = run / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _score_curves(valid: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> list[str]:
+    """Bits per byte of a pretraining run; of a task its scores."""
+    names = [name for name in (valid[-1]["valid"] if valid else ()) if name not in NO_CURVE]
+    if "bits_per_byte" in names:
+        whole = (recipe.get("objective") or {}).get("name", "causal") in ("causal", "prefix")
+        hidden = "bits per byte of the hidden tokens only, which other tokens surround: not a decoder's bits per byte"
+        names, captions = ["bits_per_byte"], {"bits_per_byte": "bits per byte of held-out text, by step"}
+        captions = captions if whole else {"bits_per_byte": hidden}
+    else:
+        captions = {}
+    return [
+        draw_lines(
+            {f"{name.replace('_', ' ')}, held out": [(entry["step"], entry["valid"][name]) for entry in valid]},
+            captions.get(name, f"{name.replace('_', ' ')} of held-out examples, by step"),
+        )
+        for name in names
+    ]
 
 
 def smooth(series: Series, points: int = 200) -> Series:

@@ -79,3 +79,11 @@ def clear_unfinished(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def start_over(run: Path) -> None:
+    """Forget a run: its checkpoints, metrics and result. Prepared data stay."""
+    for name in ("checkpoints", "best", "final", "adapter"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in ("metrics.jsonl", "result.json", "report.html", "config.yaml"):
+        (run / name).unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""The rows of a supervised data set in its parts: as its files name them, or with some held out by content.
+
+Memory holds the rows: fine-tuning sets are small beside what models are pretrained on.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trivium.data.forms import detect_form, to_form
+from trivium.data.rows import find_parts, read_rows
+from trivium.errors import DataError
+
+Values = dict[str, Any]
+
+
+def read_parts(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, raw: bool = False
+) -> dict[str, list[Values]]:
+    """The rows of a file or folder as `train`, and `valid` and `test` where there are such files.
+
+    Columns get the canonical names of their form (forms.py); `columns` says which of the file's is which
+    ({"source": "article"}). `raw` leaves them as they are. Raises `DataError`.
+    """
+    parts: dict[str, list[Values]] = {}
+    for part, files in find_parts(path).items():
+        rows = list(read_rows(files))
+        if not raw and rows:
+            detect_form(rows[:100], mapping=columns or {})
+        parts[part] = [dict(row.values) if raw else to_form(row, mapping=columns or {}) for row in rows]
+    if not parts.get("train"):
+        raise DataError(f"{path} has no rows to train on; expected a table or a folder with train.*; look at the files")
+    return parts
+
+
+def hold_out_rows(
+    rows: Sequence[Values], *, fraction: float, seed: int, key: Callable[[Values], Any]
+) -> tuple[list[Values], list[Values]]:
+    """(train, valid): about `fraction` of the different `key`s, those of the least hash, with all of their rows.
+
+    So no text stands in both. Raises `DataError` where all rows have one key.
+    """
+
+    def digest(value: Any) -> bytes:
+        return hashlib.blake2b(f"{seed}|{json.dumps(value, default=str)}".encode(), digest_size=8).digest()
+
+    digests = [digest(key(row)) for row in rows]
+    different = sorted(set(digests))
+    if len(different) < 2:
+        raise DataError(
+            f"{len(rows)} rows with {len(different)} different text cannot be split; expected at least two texts; give "
+            "a folder with train and valid files, or more rows"
+        )
+    held = set(different[: max(round(fraction * len(different)), 1)])
+    train = [row for row, own in zip(rows, digests, strict=True) if own not in held]
+    return train, [row for row, own in zip(rows, digests, strict=True) if own in held]

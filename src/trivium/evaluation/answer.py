@@ -1,0 +1,111 @@
+"""What a model answers to the samples of a task, in the form that metrics compare: texts, labels, tags, spans.
+
+Batches hold texts of similar length and results come in the order of the samples: neither changes an answer.
+
+Legend: B batch, T tokens, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trivium.data.batch import collate
+from trivium.generation.packed import evaluation_copy, prepare_decoding
+from trivium.generation.settings import combine_settings
+from trivium.generation.write import generate
+from trivium.model import Transformer
+from trivium.tasks import Sample, Task
+from trivium.tokenizer import Tokenizer
+
+ROWS = 16
+LONGEST_ANSWER = 30  # tokens of an extracted answer
+
+
+def answer_samples(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    task: Task,
+    samples: Sequence[Sample],
+    *,
+    decoding: Mapping[str, Any] | None = None,
+) -> tuple[list[Any], list[Any]]:
+    """(answers, references), one of each for each row: windows of one context are one answer.
+
+    `decoding` is laid over the task's settings. Raises what `generate` raises.
+    """
+    if task.writes:
+        return _write(model, tokenizer, task, samples, decoding or {}), [sample.reference for sample in samples]
+    scores = _score(model, samples)
+    if task.kind == "answer":
+        return _extract(samples, scores)
+    labels, references = model.config.labels, [sample.reference for sample in samples]
+    if task.kind == "tags":
+        answers: list[Any] = []
+        for sample, scores_TC in zip(samples, scores, strict=True):
+            chosen = np.flatnonzero(sample.example.weights > 0)
+            answers.append([labels[place] for place in scores_TC.argmax(-1)[torch.from_numpy(chosen)].tolist()])
+        return answers, references
+    if task.problem == "regression":
+        return [row.tolist() if len(row) > 1 else float(row[0]) for row in scores], references
+    if task.problem == "multi":
+        return [[labels[place] for place in (row > 0).nonzero()[:, 0].tolist()] for row in scores], references
+    return [labels[int(row.argmax())] for row in scores], references
+
+
+def _write(
+    model: Transformer, tokenizer: Tokenizer, task: Task, samples: Sequence[Sample], decoding: Mapping[str, Any]
+) -> list[str]:
+    config = combine_settings({}, {**task.decoding, **decoding})
+    order = sorted(range(len(samples)), key=lambda index: -len(samples[index].prompt))
+    prepared = prepare_decoding(model, ROWS * config.num_beams, new_tokens=config.max_new_tokens)
+    answers = [""] * len(samples)
+    for start in range(0, len(order), ROWS):
+        rows = order[start : start + ROWS]
+        prompts = [list(samples[row].prompt) for row in rows]
+        seeds = [config.seed + row for row in rows]
+        for row, found in zip(rows, generate(prepared, prompts, config, tokenizer=tokenizer, seeds=seeds), strict=True):
+            answers[row] = (found.text or "").strip()
+    return answers
+
+
+@torch.inference_mode()
+def _score(model: Transformer, samples: Sequence[Sample]) -> list[Tensor]:
+    """What `classify` gives for each sample, without padding."""
+    model, device = evaluation_copy(model), model.embedding.tokens.weight.device
+    order = sorted(range(len(samples)), key=lambda index: -samples[index].example.num_tokens)
+    found: list[Tensor] = [torch.empty(0)] * len(samples)
+    for start in range(0, len(order), ROWS):
+        rows = order[start : start + ROWS]
+        batch = collate([samples[row].example for row in rows], model.config.pad_id).to(device)
+        scores = model.classify(batch.inputs, types_BT=batch.types).float().cpu()
+        for place, row in enumerate(rows):
+            whole = scores[place]
+            found[row] = whole if whole.dim() == 1 else whole[: len(samples[row].example.input_ids)]
+    return found
+
+
+def _extract(samples: Sequence[Sample], scores: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:
+    """The likeliest span of each question over all of its windows, as text of the context; empty if the first token
+    of every window is likelier."""
+    best: dict[int, tuple[float, str]] = {}
+    references: dict[int, Any] = {}
+    for sample, scores_T2 in zip(samples, scores, strict=True):
+        encoded = sample.encoded
+        assert encoded is not None
+        inside_T = torch.tensor([side == 1 for side in encoded.sides])
+        logs_T2 = scores_T2.log_softmax(0)
+        pairs_TT = logs_T2[:, 0, None] + logs_T2[None, :, 1]
+        allowed_TT = (inside_T[:, None] & inside_T[None, :]).triu().tril(LONGEST_ANSWER - 1)
+        pairs_TT = pairs_TT.masked_fill(~allowed_TT, -torch.inf)
+        first, last = divmod(int(pairs_TT.argmax()), len(encoded.ids))
+        null, score = float(logs_T2[0].sum()), float(pairs_TT[first, last])
+        text = sample.row["context"][encoded.offsets[first][0] : encoded.offsets[last][1]] if score > null else ""
+        found = (max(score, null), text)
+        # A window without the answer says so; what another window finds comes before that.
+        if sample.number not in best or (bool(text), found[0]) > (bool(best[sample.number][1]), best[sample.number][0]):
+            best[sample.number] = found
+        references[sample.number] = sample.reference
+    return [best[number][1] for number in references], list(references.values())

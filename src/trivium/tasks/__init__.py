@@ -1,0 +1,7 @@
+"""What summarization, translation, classification, chat mean: columns, head, objective, metric. Data, no loops."""
+
+from trivium.tasks.encode import Encoding, encode_rows, find_labels
+from trivium.tasks.sample import Limits, Sample
+from trivium.tasks.task import TASKS, Task, find_task
+
+__all__ = ["TASKS", "Encoding", "Limits", "Sample", "Task", "encode_rows", "find_labels", "find_task"]

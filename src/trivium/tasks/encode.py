@@ -1,0 +1,101 @@
+"""All rows of a task to samples, with a count of what was too long; the kinds themselves are in kinds.py."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trivium.errors import ConfigError, DataError
+from trivium.model import ModelConfig
+from trivium.tasks.kinds import ENCODERS, label_names
+from trivium.tasks.sample import Limits, Sample, Setting
+from trivium.tasks.task import Row, Task
+from trivium.tokenizer import Tokenizer
+
+REFUSED_SHARE = 0.01
+
+
+@dataclass
+class Encoding:
+    """Samples, and of how many rows; how many of them were longer than the limits, and the longest's tokens."""
+
+    samples: list[Sample] = field(default_factory=list)
+    rows: int = 0
+    too_long: int = 0
+    longest: int = 0
+
+
+def encode_rows(
+    task: Task,
+    rows: Iterable[Row],
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    *,
+    limits: Limits | None = None,
+    labels: Sequence[str] = (),
+) -> Encoding:
+    """Every row as samples for a model of this config.
+
+    `labels` are the names that may occur. Raises `DataError` for a row without the task's columns or with a label that
+    is none of the names, and if more than 1 % of the rows would be cut; `ConfigError` for a family that cannot do the
+    task.
+    """
+    limits, found = limits or Limits(), Encoding()
+    check_family(task, config)
+    setting = Setting(task, config, tokenizer, limits, {name: place for place, name in enumerate(labels)})
+    for row in prepare_rows(task, rows):
+        samples, excess = ENCODERS[task.kind](setting, row, found.rows)
+        found.rows += 1
+        found.too_long += excess > 0
+        found.longest = max(found.longest, excess)
+        found.samples += samples
+    if limits.on_long == "refuse" and found.too_long > REFUSED_SHARE * max(found.rows, 1):
+        raise DataError(
+            f"{found.too_long:,} of {found.rows:,} rows are longer than {limits.source} tokens of input or "
+            f"{limits.target} of target, the longest has {found.longest:,}; expected at most 1 % to be cut; raise the "
+            "limits, or say on_long=truncate, drop or split"
+        )
+    if not found.samples:
+        raise DataError(f"none of {found.rows:,} rows can be used for {task.name}; expected some; look at the data")
+    return found
+
+
+def prepare_rows(task: Task, rows: Iterable[Row]) -> Iterable[Row]:
+    """Each row with the columns of the task's kind; raises `DataError` where one is missing."""
+    for number, given in enumerate(rows, start=1):
+        row = task.prepare(given) if task.prepare else given
+        missing = [name for name in task.columns if row.get(name) is None]
+        if missing:
+            raise DataError(
+                f"row {number} has no {' and no '.join(missing)} but {', '.join(map(str, row)) or 'nothing'}; "
+                f"{task.name} reads {', '.join(task.columns)}; say which column it is: --map {missing[0]}=…"
+            )
+        yield row
+
+
+def find_labels(task: Task, rows: Iterable[Row]) -> tuple[str, ...]:
+    """The names of the labels that occur in rows, sorted; for numbers one name each; none for other kinds of task."""
+    if task.kind not in ("label", "tags"):
+        return ()
+    if task.problem == "regression":
+        sizes = {len(label_names(row["label"])) for row in prepare_rows(task, rows)}
+        return ("score",) if sizes == {1} else tuple(f"score_{place}" for place in range(max(sizes)))
+    column = "label" if task.kind == "label" else "tags"
+    names = {name for row in prepare_rows(task, rows) for name in label_names(row[column])}
+    if task.problem == "single" and len(names) < 2:
+        raise DataError(f"{len(names)} label in all rows ({', '.join(names)}); expected at least two; look at the data")
+    return tuple(sorted(names, key=_natural))
+
+
+def check_family(task: Task, config: ModelConfig) -> None:
+    """Raise `ConfigError` for a model that cannot do the task, whatever it learns."""
+    family, causal = config.family, task.kind in ("chat", "text")
+    if (task.writes and family == "encoder") or (causal and family != "decoder"):
+        expected = "a decoder" if causal else "a decoder or an encoder_decoder"
+        raise ConfigError(f"{task.name} with a model of family {family}; expected {expected}; choose another model")
+    if task.kind in ("tags", "answer") and family != "encoder":
+        raise ConfigError(f"{task.name} with a model of family {family}; expected an encoder; choose another model")
+
+
+def _natural(name: str) -> tuple[int, Any]:
+    """Numbers in their order, then words in theirs."""
+    return (0, int(name)) if name.isdecimal() else (1, name)

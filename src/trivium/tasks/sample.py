@@ -1,0 +1,52 @@
+"""What tasks make of rows: one example with what is needed to ask a model and to judge its answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trivium.data.batch import Example
+from trivium.model import ModelConfig
+from trivium.tasks.task import Row, Task
+from trivium.tokenizer import Encoded, Tokenizer
+
+OnLong = Literal["refuse", "truncate", "drop", "split"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many tokens the two sides of an example may have, and what to do with longer ones.
+
+    “refuse” cuts when no more than 1 % of the rows are too long, and is an error otherwise.
+    """
+
+    source: int = 512
+    target: int = 128
+    on_long: OnLong = "refuse"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example and its question.
+
+    `prompt` is what generation reads, as it stood in training. `reference` is a text, the name of a label, names,
+    numbers, tags, or the texts that answer. `row` is the row after `Task.prepare`, `number` counts rows; several
+    samples may come from one. `encoded` says where tokens lie in the text, for heads that point at it.
+    """
+
+    example: Example
+    reference: Any
+    row: Row
+    number: int
+    prompt: tuple[int, ...] = ()
+    encoded: Encoded | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a row is encoded for: the task, the model's shape, its tokenizer, limits and the numbers of labels."""
+
+    task: Task
+    config: ModelConfig
+    tokenizer: Tokenizer
+    limits: Limits
+    label_ids: Mapping[str, int] = field(default_factory=dict)
