@@ -13,12 +13,11 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from datetime import date
-from pathlib import Path
 from typing import Any
 
+from table import in_rounds, make_parser, show_rows
+
 PROMPT, TRIAL_TOKENS = 32, 16
-RESULTS = Path(__file__).parent / "RESULTS.md"
 Write = Callable[[int], list[list[int]]]
 
 
@@ -175,12 +174,10 @@ def compare(rows: int, options: argparse.Namespace) -> tuple[float, float, list[
 
 def main() -> None:
     """Measure each batch size and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = make_parser(__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--record", action="store_true", help=f"append the rows to {RESULTS.name}")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     import torch
@@ -195,22 +192,12 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.1f} (others' work disturbs: only ratios count)")
     for rows in options.batches:
         ours, theirs, ratios, setting = compare(rows, options)
-        turns = " ".join(f"{ratio:.2f}" for ratio in ratios)
         lines.append(
-            f"| {date.today()} | {machine.machine_class} | {limits} | decode 124 M float32, batch {rows} | {ours:.1f} "
-            f"| transformers, {setting}: {theirs:.1f} | {statistics.median(ratios):.2f} ({turns}) |"
+            f"{limits} | decode 124 M float32, batch {rows} | {ours:.1f} "
+            f"| transformers, {setting}: {theirs:.1f} | {in_rounds(ratios)}"
         )
-    table = "\n".join(
-        [
-            "| day | class | limits | work | tokens/s | peer | ratio, median (each round) |",
-            "|---|---|---|---|---|---|---|",
-            *lines,
-        ]
-    )
-    print(table)
-    if options.record:
-        with RESULTS.open("a", encoding="utf-8") as out:
-            out.write("\n".join(lines) + "\n")
+    columns = "limits | work | tokens/s | peer | ratio, median (each round)"
+    show_rows(columns, lines, machine_class=machine.machine_class, record=options.record)
 
 
 if __name__ == "__main__":

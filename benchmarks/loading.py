@@ -24,11 +24,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
+from table import in_rounds, make_parser, show_rows
+
 PROMPT = "The library opens at nine and closes"
 SIDES = ("trivium", "transformers")
 
@@ -171,24 +171,20 @@ def compare(name: str, rounds: int, root: Path) -> list[str]:
     for key, label in (("whole", ""),) if WORKS[name].first_token else (("load", ""), ("read", ", and read once")):
         ours, theirs = ([each[key] for each in found[side]] for side in SIDES)
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        turns = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        peaks = "| – | – |"
+        peaks = "– | –"
         if "peak" in found["trivium"][0]:
-            peaks = "| " + " | ".join(f"{statistics.median(e['peak'] for e in found[s]):.2f}" for s in SIDES) + " |"
+            peaks = " | ".join(f"{statistics.median(e['peak'] for e in found[s]):.2f}" for s in SIDES)
         lines.append(
             f"{name}{label} | {statistics.median(ours):.2f} s | {statistics.median(theirs):.2f} s "
-            f"| {statistics.median(ratios):.2f} ({turns}) {peaks}"
+            f"| {in_rounds(ratios)} | {peaks}"
         )
     return lines
 
 
 def main() -> None:
     """Measure each row and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS), metavar="NAME")
+    parser = make_parser(__doc__, WORKS)
     parser.add_argument("--folder", type=Path, help="where the models are kept; by default a temporary folder")
-    parser.add_argument("--record", action="store_true", help=f"append the rows to {RESULTS.name}")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -213,12 +209,8 @@ def report(rows: list[str], record: bool) -> None:
 
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{versions}, safetensors {safetensors.__version__}; load average {os.getloadavg()[0]:.1f}")
-    lines = [f"| {date.today()} | {inspect_machine().machine_class} | {row}" for row in rows]
-    head = "| day | class | work | trivium | transformers | ratio, median (each round) | peak ÷ weights | theirs |"
-    print("\n".join([head, "|---|---|---|---|---|---|---|---|", *lines]))
-    if record:
-        with RESULTS.open("a", encoding="utf-8") as out:
-            out.write("\n".join(lines) + "\n")
+    columns = "work | trivium | transformers | ratio, median (each round) | peak ÷ weights | theirs"
+    show_rows(columns, rows, machine_class=inspect_machine().machine_class, record=record)
 
 
 if __name__ == "__main__":

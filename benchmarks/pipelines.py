@@ -14,7 +14,6 @@ Results are compared first. Then all write in turn, A B C A B C. Prints seconds 
     python benchmarks/pipelines.py [--rounds 5] [--only NAME …] [--record]
 """
 
-import argparse
 import os
 import random
 import statistics
@@ -22,11 +21,11 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
+from table import in_rounds, make_parser, show_rows
+
 TEXTS, TRIAL, WRITTEN, SUMMARY, BEAMS = 200, 80, 32, 24, 4
 Run = Callable[[], Any]
 Settings = dict[str, Run]
@@ -346,10 +345,9 @@ def compare(name: str, rounds: int, folder: Path) -> list[str]:
     lines = []
     for who, setting in peers.items():
         ratios = [theirs / ours for ours, theirs in zip(seconds["trivium"], seconds[who], strict=True)]
-        turns = " ".join(f"{ratio:.2f}" for ratio in ratios)
         lines.append(
             f"{name} | {statistics.median(seconds['trivium']):.2f} s | {who} ({setting}) "
-            f"| {statistics.median(seconds[who]):.2f} s | {statistics.median(ratios):.2f} ({turns}) "
+            f"| {statistics.median(seconds[who]):.2f} s | {in_rounds(ratios)} "
             f"| {equal(results['trivium'], results[who])}"
         )
     return lines
@@ -357,11 +355,7 @@ def compare(name: str, rounds: int, folder: Path) -> list[str]:
 
 def main() -> None:
     """Measure each work and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS), metavar="NAME")
-    parser.add_argument("--record", action="store_true", help=f"append the rows to {RESULTS.name}")
-    options = parser.parse_args()
+    options = make_parser(__doc__, WORKS).parse_args()
     warnings.filterwarnings("ignore")
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     import torch
@@ -379,14 +373,9 @@ def main() -> None:
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
             rows = compare(name, options.rounds, Path(folder))
-        lines += [f"| {date.today()} | {machine.machine_class} | {limits} | {row} |" for row in rows]
-    head = (
-        "| day | class | limits | work | trivium | peer (its best setting) | its time | ratio, median (each round) | |"
-    )
-    print("\n".join([head, "|---|---|---|---|---|---|---|---|---|", *lines]))
-    if options.record:
-        with RESULTS.open("a", encoding="utf-8") as out:
-            out.write("\n".join(lines) + "\n")
+        lines += [f"{limits} | {row}" for row in rows]
+    columns = "limits | work | trivium | peer (its best setting) | its time | ratio, median (each round) | "
+    show_rows(columns, lines, machine_class=machine.machine_class, record=options.record)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,24 @@ PAIRED = [("Who wrote it?", "The value of a list is an object. " * 3), ("一个"
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Tokenizer]:
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FOLDERS[request.param](tmp_path_factory.mktemp(request.param))
+
+
+def open_both(folder: Path) -> tuple[Any, Tokenizer]:
     """transformers' AutoTokenizer of a folder, and ours."""
     from transformers import AutoTokenizer as Theirs
 
-    folder = FOLDERS[request.param](tmp_path_factory.mktemp(request.param))
     theirs, ours = Theirs.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    theirs.padding_side = "right"
     for each in (theirs, ours):
         if each.pad_token is None:
             each.pad_token = each.eos_token
     return theirs, ours
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path) -> tuple[Any, Tokenizer]:
+    return open_both(folder)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +142,54 @@ def test_names_of_special_tokens(both: tuple[Any, Tokenizer]) -> None:
         assert getattr(ours, f"{role}_token") == getattr(theirs, f"{role}_token")
 
 
+def test_sides_and_other_settings_as_attributes(folder: Path, tmp_path: Path) -> None:
+    theirs, ours = open_both(folder)
+    assert (ours.padding_side, ours.truncation_side) == (theirs.padding_side, theirs.truncation_side)
+    for side in ("left", "right"):
+        for each in (theirs, ours):
+            each.padding_side = each.truncation_side = side
+        for options in (
+            {"padding": True},
+            {"padding": True, "padding_side": "left"},
+            {"truncation": True, "max_length": 6},
+        ):
+            assert ours(LINES, **options).data == dict(theirs(LINES, **options)), (side, options)
+    assert ours.encode_plus(LINES[0]).data == ours.batch_encode_plus(LINES[0]).data == dict(theirs(LINES[0]))
+    for each in (theirs, ours):
+        each.model_max_length, each.pad_token_id = 5, 6
+        each.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert ours(LINES[0], truncation=True).data == dict(theirs(LINES[0], truncation=True))
+    assert (ours.model_max_length, ours.pad_token) == (5, theirs.pad_token)
+    chat = [{"role": "user", "content": LINES[0]}]
+    assert ours.apply_chat_template(chat, tokenize=False) == theirs.apply_chat_template(chat, tokenize=False)
+    ours.padding_side = "left"
+    ours.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert (again.padding_side, again.model_max_length, again.pad_token_id) == ("left", 5, 6)
+    assert AutoTokenizer.from_pretrained(tmp_path, padding_side="right").padding_side == "right"
+
+
+def test_what_people_ask_of_it(both: tuple[Any, Tokenizer]) -> None:
+    theirs, ours = both
+    assert ours.special_tokens_map == dict(theirs.special_tokens_map)
+    assert ours.is_fast and ours.model_input_names == theirs.model_input_names
+    assert set(ours.all_special_tokens) == set(theirs.all_special_tokens) - {"<new>"}  # of SentencePiece's users
+    assert ours.convert_tokens_to_ids(ours.all_special_tokens) == ours.all_special_ids
+    for line in LINES:
+        tokens = theirs.tokenize(line, add_special_tokens=True)
+        assert ours.tokenize(line, add_special_tokens=True) == tokens
+        assert ours.convert_tokens_to_string(tokens) == theirs.convert_tokens_to_string(tokens)
+        ids = theirs(line)["input_ids"]
+        assert ours.decode(ids, True) == theirs.decode(ids, True) == ours.batch_decode([ids], True)[0]
+    assert ours.tokenize("a", LINES[0]) == theirs.tokenize("a", LINES[0])
+    for pair in (False, True):
+        assert ours.num_special_tokens_to_add(pair) == theirs.num_special_tokens_to_add(pair)
+    expected, found = theirs(LINES, padding=True), ours(LINES, padding=True)
+    assert [found.char_to_token(0, at) for at in range(30)] == [expected.char_to_token(0, at) for at in range(30)]
+    assert found.char_to_token(3) == expected.char_to_token(3)
+    assert torch.equal(found.convert_to_tensors("pt")["input_ids"], torch.tensor(expected["input_ids"]))
+
+
 def test_settings_travel(both: tuple[Any, Tokenizer], tmp_path: Path) -> None:
     theirs, ours = both
     ours.save_pretrained(tmp_path)
@@ -181,8 +236,14 @@ def test_what_is_refused(tmp_path: Path) -> None:
         tokenizer("a", paddding=True)
     with pytest.raises(ConfigError, match="truncation is 'all'; expected one of"):
         tokenizer("a", truncation="all")
-    with pytest.raises(ConfigError, match="padding_side is 'left'; expected 'right'"):
-        tokenizer("a", padding_side="left")
+    with pytest.raises(ConfigError, match="padding_side is 'up'; expected one of"):
+        tokenizer("a", padding_side="up")
+    with pytest.raises(ConfigError, match="padding_side is 'up'; expected right or left; choose one"):
+        tokenizer.padding_side = "up"
+    with pytest.raises(
+        ConfigError, match=r"id of pad_token was set to 10000000; expected one below \d+; choose another"
+    ):
+        tokenizer.pad_token_id = 10_000_000
     with pytest.raises(ConfigError, match="return_tensors is 'tf'; expected 'pt', 'np' or None"):
         tokenizer("a", return_tensors="tf")
     with pytest.raises(ConfigError, match="padding='max_length' without max_length"):

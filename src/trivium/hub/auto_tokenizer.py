@@ -9,8 +9,10 @@ from trivium.hub.resolve import resolve_folder
 if TYPE_CHECKING:
     from trivium.tokenizer import Tokenizer
 
-# Keywords of theirs that change nothing here: every tokenizer is a fast one, padding is on the right.
-_IDLE = {"use_fast", "legacy", "trust_remote_code", "padding_side", "token", "force_download", "resume_download"}
+# Keywords of theirs that change nothing here: every tokenizer is a fast one.
+_IDLE = {"use_fast", "legacy", "trust_remote_code", "token", "force_download", "resume_download"}
+
+_SETTINGS = {"model_max_length", "chat_template", "padding_side", "truncation_side"}
 
 
 class AutoTokenizer:
@@ -20,8 +22,9 @@ class AutoTokenizer:
     def from_pretrained(name_or_folder: str | Path, *, revision: str | None = None, **settings: Any) -> "Tokenizer":
         """A `Tokenizer` whose `encode` and `decode` have transformers' defaults (special tokens added, and kept).
 
-        `revision` is a branch, tag or commit of a hub name; further keywords set special tokens (`pad_token="…"`) or
-        `model_max_length`. Raises `HubError` when there is none to be had, `ConfigError` for other keywords.
+        `revision` is a branch, tag or commit of a hub name; further keywords set special tokens (`pad_token="…"`),
+        `model_max_length`, `padding_side`, `truncation_side` or `chat_template`. Raises `HubError` when there is none
+        to be had, `ConfigError` for other keywords.
         """
         from trivium.tokenizer import Tokenizer
 
@@ -29,9 +32,9 @@ class AutoTokenizer:
         opened = Tokenizer.load(resolve_folder(name))
         found = Tokenizer(opened.backend, opened.settings, calls="transformers")
         for key, value in settings.items():
-            if key in ("model_max_length", "clean_up_tokenization_spaces", "chat_template"):
+            if key == "clean_up_tokenization_spaces":
                 found.settings[key] = value
-            elif key.endswith("_token") and hasattr(Tokenizer, key):
+            elif key in _SETTINGS or (key.endswith("_token") and hasattr(Tokenizer, key)):
                 setattr(found, key, value)
             elif key not in _IDLE:
                 raise ConfigError(

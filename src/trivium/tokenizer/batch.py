@@ -84,6 +84,17 @@ class TokenBatch:
         """For each token of one row, which word it is of; None for special tokens."""
         return list(self.encodings[index].word_ids)
 
+    def char_to_token(self, row: int, char: int | None = None, *, sequence_index: int = 0) -> int | None:
+        """The token that a character of the text (or of the pair, 1) is in; of one text, the character alone."""
+        row, char = (0, row) if char is None else (row, char)
+        found = self.encodings[row].char_to_token(char, sequence_index)
+        return None if found is None else int(found)
+
+    def convert_to_tensors(self, tensor_type: str | None = None) -> "TokenBatch":
+        """The lists made tensors (`pt`, `np`), here; gives itself."""
+        self.data = {name: to_tensor(name, values, tensor_type) for name, values in self.data.items()}
+        return self
+
     def sequence_ids(self, index: int = 0) -> list[int | None]:
         """For each token of one row, whether it is of the text (0) or its pair (1); None for special tokens."""
         return list(self.encodings[index].sequence_ids)

@@ -1,7 +1,7 @@
 """Hugging Face's call forms: what `tokenizer(texts, return_tensors="pt", padding=True, …)` does and gives.
 
 The backend is shared by threads, and padding and truncation are switches of it, so each call that needs them works on
-a copy (the vocabulary, the large part, is not copied). Padding is on the right, always.
+a copy (the vocabulary, the large part, is not copied).
 """
 
 import warnings
@@ -15,6 +15,7 @@ from trivium.errors import ConfigError, RequestError
 from trivium.tokenizer.backend import copy_of
 from trivium.tokenizer.batch import TokenBatch, to_tensor
 from trivium.tokenizer.guard import reading
+from trivium.tokenizer.padding import pad_id_of
 
 if TYPE_CHECKING:
     from trivium.tokenizer.tokenizer import Tokenizer
@@ -23,7 +24,7 @@ STRATEGIES = {True: "longest_first", "longest_first": "longest_first", "only_fir
     "only_second": "only_second"
 }
 PADDINGS = (True, False, None, "longest", "max_length", "do_not_pad")
-UNBOUNDED = 10**20  # what transformers writes for a model without a longest text
+UNBOUNDED = int(1e30)  # what transformers writes for a model without a longest text
 
 
 def call_tokenizer(
@@ -103,16 +104,19 @@ class _Options:
     return_offsets_mapping: bool = False
     return_length: bool = False
     split_special_tokens: bool = False
+    padding_side: str | None = None
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    if options.get("padding_side", "right") != "right":
-        raise ConfigError("padding_side is 'left'; expected 'right', where trivium's batches are padded; drop it")
-    options = {name: value for name, value in options.items() if name not in ("verbose", "padding_side")}
+    options = {name: value for name, value in options.items() if name != "verbose"}
     known = _Options.__dataclass_fields__
     if unknown := [name for name in options if name not in known]:
         raise ConfigError(f"a tokenizer's call has no {unknown[0]}; expected one of {', '.join(known)}; correct it")
-    for name, allowed in (("padding", PADDINGS), ("truncation", (*STRATEGIES, False, None, "do_not_truncate"))):
+    for name, allowed in (
+        ("padding", PADDINGS),
+        ("truncation", (*STRATEGIES, False, None, "do_not_truncate")),
+        ("padding_side", (None, "right", "left")),
+    ):
         if options.get(name) not in allowed:
             raise ConfigError(f"{name} is {options[name]!r}; expected one of {allowed}; choose one")
     return options
@@ -154,15 +158,11 @@ def _prepared(tokenizer: "Tokenizer", given: _Options, own: tokenizers.Tokenizer
         return backend
     backend = copy_of(backend) if own is None else own
     if strategy and limit is not None:
-        backend.enable_truncation(limit, stride=given.stride, strategy=strategy)
+        backend.enable_truncation(limit, stride=given.stride, strategy=strategy, direction=tokenizer.truncation_side)
     if padding:
-        if tokenizer.pad_id is None:
-            raise ConfigError(
-                "padding was asked for and the tokenizer has no pad_token; expected one; set tokenizer.pad_token, for "
-                "example to tokenizer.eos_token"
-            )
         backend.enable_padding(
-            pad_id=tokenizer.pad_id,
+            direction=given.padding_side or tokenizer.padding_side,
+            pad_id=pad_id_of(tokenizer),
             pad_token=tokenizer.special_tokens["pad_token"],
             length=limit if given.padding == "max_length" else None,
             pad_to_multiple_of=given.pad_to_multiple_of,

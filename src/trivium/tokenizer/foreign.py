@@ -68,6 +68,8 @@ def read_folder(folder: Path) -> tuple[Backend, Settings]:
         backend = guarded(folder, lambda: build(folder, settings))
     if kind == "bert":
         settings.setdefault("model_input_names", _TYPED_INPUTS)
+    if kind == "llama" and settings.get("tokenizer_class") != "PreTrainedTokenizerFast":
+        settings.setdefault("padding_side", "left")  # as its class has it
     guarded(folder, lambda: backend.add_tokens(list(_tokens_to_add(folder, backend, settings))))
     if not (folder / "tokenizer.json").is_file():
         guarded(folder, lambda: _put_round(backend, settings, kind))

@@ -1,4 +1,4 @@
-"""The roles that special tokens have (padding, end, mask, …), and attributes that read and set them."""
+"""The roles that special tokens have (padding, end, mask, …), and attributes that read and set them and settings."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class RoleText:
 
 
 class RoleId:
-    """The id of a special token as an attribute, None where there is none."""
+    """The id of a special token as an attribute that can be set, None where there is none."""
 
     def __init__(self, role: str) -> None:
         self.role = role
@@ -51,6 +51,30 @@ class RoleId:
     def __get__(self, tokenizer: "Tokenizer", _: Any = None) -> int | None:
         text = tokenizer.special_tokens.get(self.role) if tokenizer is not None else None
         return None if text is None else tokenizer.backend.token_to_id(text)
+
+    def __set__(self, tokenizer: "Tokenizer", index: int | None) -> None:
+        text = None if index is None else tokenizer.backend.id_to_token(index)
+        if index is not None and text is None:
+            raise ConfigError(
+                f"the id of {self.role} was set to {index}; expected one below {tokenizer.vocab_size}; choose another"
+            )
+        setattr(tokenizer, self.role, text)
+
+
+class Setting:
+    """A setting of tokenizer_config.json as an attribute, one of `allowed` if that says which."""
+
+    def __init__(self, name: str, *allowed: str) -> None:
+        self.name, self.allowed = name, allowed
+
+    def __get__(self, tokenizer: "Tokenizer", _: Any = None) -> Any:
+        found = tokenizer.settings.get(self.name) if tokenizer is not None else None
+        return found if not self.allowed or found in self.allowed else self.allowed[0]
+
+    def __set__(self, tokenizer: "Tokenizer", value: Any) -> None:
+        if self.allowed and value not in self.allowed:
+            raise ConfigError(f"{self.name} is {value!r}; expected {' or '.join(self.allowed)}; choose one")
+        tokenizer.settings[self.name] = value
 
 
 def text_of(token: Any) -> str | None:

@@ -6,16 +6,16 @@ sentinels), and keeps text from turning into control ids. Training is in train.p
 
 import json
 import re
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tokenizers
 from tokenizers import decoders
 
 from trivium.errors import ConfigError, HubError
+from trivium.tokenizer.adding import add_special_tokens, add_tokens
 from trivium.tokenizer.backend import copy_of, plain_copy
 from trivium.tokenizer.batch import Encoded, TokenBatch, list_of_ids
 from trivium.tokenizer.call import UNBOUNDED, call_tokenizer
@@ -23,8 +23,9 @@ from trivium.tokenizer.chat import apply_template
 from trivium.tokenizer.foreign import read_folder
 from trivium.tokenizer.frame import dress
 from trivium.tokenizer.guard import guarded, reading
-from trivium.tokenizer.report import TokenizerReport
-from trivium.tokenizer.role import CUSTOMARY, ROLES, RoleId, RoleText, text_of
+from trivium.tokenizer.padding import pad_rows
+from trivium.tokenizer.report import measure
+from trivium.tokenizer.role import CUSTOMARY, ROLES, RoleId, RoleText, Setting, text_of
 from trivium.tokenizer.words import mark_word_starts
 
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
@@ -50,6 +51,11 @@ class Tokenizer:
         self.backend.no_padding()
         self.backend.no_truncation()
         self.settings = dict(settings or {})
+        self.look_up()
+
+    def look_up(self) -> None:
+        """Read again what follows from the backend and the settings; raises `HubError` for ids with wide gaps."""
+        backend = self.backend
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = 1 + max(vocabulary.values(), default=-1)
         if self.vocab_size > 2 * len(vocabulary) + 1000:
@@ -76,7 +82,7 @@ class Tokenizer:
         self.plain = plain_copy(backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.backend, self.settings, self.calls)
+        return partial(Tokenizer, calls=self.calls), (self.backend, self.settings)
 
     @property
     def kind(self) -> str:
@@ -99,6 +105,13 @@ class Tokenizer:
     cls_token = RoleText("cls_token")
     sep_token = RoleText("sep_token")
     mask_token = RoleText("mask_token")
+    padding_side = Setting("padding_side", "right", "left")
+    truncation_side = Setting("truncation_side", "right", "left")
+    chat_template = Setting("chat_template")
+    is_fast = True
+    # Functions of other files, whose first parameter is the tokenizer.
+    add_tokens, add_special_tokens, pad = add_tokens, add_special_tokens, pad_rows
+    word_starts, measure = mark_word_starts, measure
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -110,7 +123,33 @@ class Tokenizer:
     def model_max_length(self) -> int:
         """How many tokens the model reads, if its settings say so, else 10²⁰ or more."""
         found = self.settings.get("model_max_length")
-        return int(found) if isinstance(found, int | float) and 0 < found < UNBOUNDED else UNBOUNDED
+        return int(found) if isinstance(found, int | float) and 0 < found < 10**18 else UNBOUNDED
+
+    @model_max_length.setter
+    def model_max_length(self, length: int) -> None:
+        """Let calls that cut without a `max_length` cut there."""
+        self.settings["model_max_length"] = length
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What a call gives unless told otherwise."""
+        found = self.settings.get("model_input_names")
+        return list(found) if isinstance(found, list) else ["input_ids", "attention_mask"]
+
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """The token of each role that has one."""
+        return dict(self.special_tokens)
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """Ids that stand for no text, or for a role."""
+        return sorted(self.control_ids | set(self.convert_tokens_to_ids(list(self.special_tokens.values()))))
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """The tokens of `all_special_ids`."""
+        return list(self.convert_ids_to_tokens(self.all_special_ids))
 
     def encode(
         self, text: str, text_pair: str | None = None, *, add_special: bool | None = None, **options: Any
@@ -132,10 +171,12 @@ class Tokenizer:
 
         Keywords: `padding` (True, "max_length"), `truncation`, `max_length`, `stride`, `return_tensors` ("pt", "np"),
         `add_special_tokens` (True), `text_target`, `is_split_into_words`, `return_offsets_mapping`, …; rows are padded
-        on the right. Special tokens in a text mean themselves; `split_special_tokens=True` takes it as text. Raises
-        `ConfigError` for other keywords and a missing padding token, `RequestError` for what is no text.
+        where `padding_side` says. Special tokens in a text mean themselves; `split_special_tokens=True` takes it as
+        text. Raises `ConfigError` for other keywords and a missing padding token, `RequestError` for what is no text.
         """
         return call_tokenizer(self, text, text_pair, **options)
+
+    encode_plus = batch_encode_plus = __call__  # as they were called before transformers 5
 
     def pair(self, text: str, pair: str | None = None, *, add_special: bool = True, control: bool = False) -> Encoded:
         """One text, or two as one input, with types, character offsets and sides: what pipelines point at words with.
@@ -158,7 +199,7 @@ class Tokenizer:
         with reading((text,)):
             return list(self.backend.encode(text, add_special_tokens=add_special).ids)
 
-    def decode(self, ids: Any, *, skip_special: bool | None = None, **options: Any) -> str:
+    def decode(self, ids: Any, skip_special: bool | None = None, **options: Any) -> str:
         """Text of ids (a list, a tensor, one id); special tokens are left out unless `skip_special=False`.
 
         An AutoTokenizer's object keeps them unless told to skip them, and takes spaces before punctuation out where
@@ -175,14 +216,22 @@ class Tokenizer:
             text = str(self.backend.decode(list_of_ids(ids), skip_special_tokens=skip))
         return _tidy(text) if clean and self.kind != "bpe" else text
 
-    def batch_decode(self, rows: Any, *, skip_special: bool | None = None, **options: Any) -> list[str]:
+    def batch_decode(self, rows: Any, skip_special: bool | None = None, **options: Any) -> list[str]:
         """The text of each row of ids, as `decode` gives it."""
-        return [self.decode(row, skip_special=skip_special, **options) for row in rows]
+        return [self.decode(row, skip_special, **options) for row in rows]
 
-    def tokenize(self, text: str) -> list[str]:
-        """The tokens of a text as they are stored, special tokens in it included, none added."""
-        with reading((text,)):
-            return list(self.backend.encode(text, add_special_tokens=False).tokens)
+    def tokenize(self, text: str, pair: str | None = None, *, add_special_tokens: bool = False) -> list[str]:
+        """The tokens of a text (and a pair) as they are stored, special tokens in it included."""
+        with reading((text, pair)):
+            return list(self.backend.encode(text, pair, add_special_tokens=add_special_tokens).tokens)
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """The text of stored tokens."""
+        return str(self.backend.decoder.decode(list(tokens))) if self.backend.decoder else " ".join(tokens)
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """How many tokens a call adds to a text, or to a pair."""
+        return int(self.backend.num_special_tokens_to_add(pair))
 
     def convert_ids_to_tokens(self, ids: Any, *, skip_special_tokens: bool = False) -> Any:
         """Tokens as they are stored, of ids; one token of one id."""
@@ -219,10 +268,6 @@ class Tokenizer:
         text = self.decode([token_id], skip_special=False)
         stored = self.backend.id_to_token(token_id) or ""
         return f" {text}" if stored.startswith("▁") and not text.startswith(" ") else text
-
-    def word_starts(self) -> np.ndarray:
-        """For each id, whether it begins a word, `(vocab_size,)` bool; words.py says how that is known."""
-        return mark_word_starts(self)
 
     def dress_for(self, family: Literal["encoder", "decoder", "encoder_decoder"]) -> "Tokenizer":
         """A copy that puts round a text what this family's models expect when special tokens are asked for.
@@ -262,18 +307,6 @@ class Tokenizer:
             raise HubError(f"{folder} is no folder; expected one that a tokenizer was saved to; check the path")
         backend, settings = read_folder(folder)
         return guarded(folder, lambda: cls(backend, settings))
-
-    def measure(self, texts: Iterable[str]) -> TokenizerReport:
-        """Encode some texts and report bytes per token and tokens per second."""
-        texts = list(texts)
-        start = time.perf_counter()
-        tokens = sum(len(ids) for ids in self.encode_batch(texts))
-        seconds = time.perf_counter() - start
-        return TokenizerReport(len(texts), sum(len(text.encode()) for text in texts), tokens, seconds)
-
-
-def _restore(backend: tokenizers.Tokenizer, settings: dict[str, Any], calls: Any) -> Tokenizer:
-    return Tokenizer(backend, settings, calls=calls)
 
 
 def _tidy(text: str) -> str:
