@@ -42,15 +42,16 @@ ONLY_IN = {
     "rich": {"training"},
     "typer": {"cli"},
     "transformers": set(),
+    "peft": set(),
 }
 # Names that say nothing about what is in a file.
 EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "misc", "registry", "util", "utils"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
-    "model": 1780,
+    "model": 1980,
     "tokenizer": 2100,
     "data": 1850,
-    "hub": 2290,
+    "hub": 2760,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,

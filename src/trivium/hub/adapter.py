@@ -68,7 +68,10 @@ def save_adapter(model: Transformer, folder: str | Path, *, base: str | Path | N
     tensors = {f"{name}.lora_A.weight": low.lora_a for name, low in lows.items()}
     tensors |= {f"{name}.lora_B.weight": low.lora_b for name, low in lows.items()} | heads
     folder, text = Path(folder), json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HubError(f"{folder} could not be written ({error}); expected a folder; choose another") from error
     replace_file(folder / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     write_tensors(folder / WEIGHTS, {_PREFIX + name: tensor for name, tensor in tensors.items()})
     return folder
