@@ -16,6 +16,7 @@ from tests.reference import Pair, build_pair, our_logits, sides, their_logits
 from trivium.errors import ConfigError, HubError, TriviumError
 from trivium.hub.adapter import load_adapter, save_adapter
 from trivium.hub.adapter_config import shortest
+from trivium.hub.auto import load, read_generation
 from trivium.model.adapter import (
     LoraConfig,
     adapted_linears,
@@ -25,6 +26,7 @@ from trivium.model.adapter import (
     merge_adapter,
 )
 from trivium.model.config import Head
+from trivium.model.mask import Side
 from trivium.model.transformer import Transformer
 
 # peft 0.21 asks transformers 5.23 by an old name.
@@ -187,9 +189,7 @@ def test_what_peft_opens(name: str, head: Head, targets: tuple[str, ...], tmp_pa
         ("distilbert", "sequence", ["q_lin"], "SEQ_CLS"),
     ],
 )
-def test_training_goes_the_same_way(
-    name: str, head: Head, targets: list[str], task: str, tmp_path: Path
-) -> None:
+def test_training_goes_the_same_way(name: str, head: Head, targets: list[str], task: str, tmp_path: Path) -> None:
     pair = build_pair(name, head=head, dtype=torch.float64)
     theirs = their_adapter(pair, targets, task)
     theirs.save_pretrained(tmp_path)
@@ -400,3 +400,30 @@ def test_what_an_adapter_cannot_hold_is_not_lost(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TriviumError, match=r"could not be written|is no folder"):
         save_adapter(model, tmp_path / "file")
+
+
+def test_merged_folders(
+    gpt2_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`trivium convert BASE --adapter DIR --out OUT`, and what is said of an adapter that is taken for a model."""
+    from trivium.cli import main
+
+    model, tokenizer = load(gpt2_folder)
+    add_adapter(model, LoraConfig(targets=("query", "ffn.up")))
+    stir(adapter_parameters(model))
+    folder = save_adapter(model, tmp_path / "adapter", base=gpt2_folder)
+    with pytest.raises(
+        HubError, match=rf"holds an adapter of '{gpt2_folder}', no model; expected config\.json .*; open"
+    ):
+        load(folder)
+    call = ["convert", str(gpt2_folder), "--adapter", str(folder), "--out", str(tmp_path / "merged")]
+    monkeypatch.setattr("sys.argv", ["trivium", *call])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code and "largest difference of scores" in capsys.readouterr().out
+    merged, same = load(tmp_path / "merged")
+    inputs = Side.from_ids([tokenizer.encode("The reader opens a file", add_special=False)])
+    with torch.no_grad():
+        assert float((our_logits(merged, inputs) - our_logits(model, inputs)).abs().max()) <= 1e-4
+    assert same.encode("The reader", add_special=False) == tokenizer.encode("The reader", add_special=False)
+    assert read_generation(tmp_path / "merged") == read_generation(gpt2_folder)

@@ -88,6 +88,14 @@ def read_adapter_config(folder: Path) -> AdapterSettings:
     return settings
 
 
+def refuse_alone(folder: Path) -> None:
+    """Raise `HubError` for a folder that holds an adapter and no model; what is beneath is for the user to choose."""
+    if (folder / CONFIG).exists() and not (folder / "config.json").exists():
+        base = str(read_json(inside(folder, CONFIG)).get("base_model_name_or_path"))[:99]
+        advice = f"open that model, then load_adapter, or: trivium convert {base} --adapter {folder} --out DIR"
+        raise HubError(f"{folder} holds an adapter of {base!r}, no model; expected config.json and weights; {advice}")
+
+
 def write_adapter_config(
     config: ModelConfig,
     adapters: Mapping[str, tuple[int, float]],
