@@ -51,7 +51,7 @@ BUDGETS = {
     "model": 1980,
     "tokenizer": 2100,
     "data": 1850,
-    "hub": 2760,
+    "hub": 2790,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
