@@ -44,15 +44,16 @@ ONLY_IN = {
     "rich": {"training"},
     "typer": {"cli"},
     "transformers": set(),
+    "peft": set(),
 }
 # Names that say nothing about what is in a file.
 EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "misc", "registry", "util", "utils"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
-    "model": 1780,
+    "model": 1980,
     "tokenizer": 2260,
     "data": 2435,
-    "hub": 2290,
+    "hub": 2790,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from trivium.generation.text import generate_text as generate_text
     from trivium.generation.text import stream_text as stream_text
     from trivium.generation.write import generate as generate
+    from trivium.hub.adapter import load_adapter as load_adapter
+    from trivium.hub.adapter import save_adapter as save_adapter
     from trivium.hub.auto import load as load
     from trivium.hub.auto import load_model as load_model
     from trivium.hub.auto import save_model as save_model
     from trivium.hub.auto_tokenizer import AutoTokenizer as AutoTokenizer
     from trivium.hub.pickled import convert_pickle as convert_pickle
     from trivium.machine import inspect_machine as inspect_machine
+    from trivium.model.adapter import LoraConfig as LoraConfig
+    from trivium.model.adapter import add_adapter as add_adapter
+    from trivium.model.adapter import merge_adapter as merge_adapter
     from trivium.model.config import ModelConfig as ModelConfig
     from trivium.model.init import build_model as build_model
     from trivium.model.sizes import count_parameters as count_parameters
@@ -63,6 +68,7 @@ _HOMES = {
     "ConfigError": "errors",
     "DataError": "errors",
     "HubError": "errors",
+    "LoraConfig": "model.adapter",
     "ModelConfig": "model.config",
     "Recipe": "training.recipe",
     "RequestError": "errors",
@@ -70,6 +76,7 @@ _HOMES = {
     "Tokenizer": "tokenizer.tokenizer",
     "Transformer": "model.transformer",
     "TriviumError": "errors",
+    "add_adapter": "model.adapter",
     "build_model": "model.init",
     "convert_pickle": "hub.pickled",
     "count_parameters": "model.sizes",
@@ -79,13 +86,16 @@ _HOMES = {
     "generate_text": "generation.text",
     "inspect_machine": "machine",
     "load": "hub.auto",
+    "load_adapter": "hub.adapter",
     "load_config": "config",
     "load_model": "hub.auto",
     "load_recipe": "training.recipe",
+    "merge_adapter": "model.adapter",
     "pipeline": "pipelines.build",
     "plan_model": "model.sizes",
     "prepare_data": "data.prepare",
     "pretrain": "training.pretraining",
+    "save_adapter": "hub.adapter",
     "save_model": "hub.auto",
     "stream_text": "generation.text",
     "train_tokenizer": "tokenizer.train",

@@ -69,7 +69,7 @@ def test_a_merged_model_computes_the_same(name: str) -> None:
         names = [each for each, _ in build_model(TINY[name]).named_parameters()]
         expected, shared = logits(model), evaluation_copy(model)
         assert float((expected - before).abs().max()) > 0.05
-        merge_adapter(model)
+        assert 0.0 < merge_adapter(model) <= tolerance
         assert float((logits(model) - expected).abs().max()) <= tolerance
         assert not has_adapter(model) and [each for each, _ in model.named_parameters()] == names
         assert all(each.requires_grad and each.dtype == dtype for each in model.parameters())
@@ -174,9 +174,29 @@ def test_sixteen_bits_beneath() -> None:
     for part in parts:
         part.lora_b.normal_(0.0, 0.2)
     expected = logits(model)
-    merge_adapter(model)
+    assert 1e-4 < merge_adapter(model) < 0.1
     assert expected.dtype == logits(model).dtype == torch.bfloat16
     assert float((logits(model) - expected).abs().mean()) < 0.02 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "t5"])
+@torch.no_grad()
+def test_a_merge_that_is_not_equal_is_taken_back(name: str) -> None:
+    model, _ = adapted(name)
+    model.train()
+    parts = adapted_linears(model)
+    next(iter(parts.values())).lora_a[0, 0] = float("nan")
+    with pytest.raises(
+        ConfigError, match=r"scores of the merged model differ by nan .*; expected at most .*; keep the"
+    ):
+        merge_adapter(model)
+    last = list(parts.values())[-1]
+    next(iter(parts.values())).lora_a[0, 0] = 0.0
+    merged = last.merged
+    last.merged = lambda: merged() * 1.01  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=r"differ by [\d.]+e-0[2-4] of the largest one; expected at most 1\.2e-04"):
+        merge_adapter(model)
+    assert adapted_linears(model) == parts and all(module.training for module in model.modules())
 
 
 def test_targets_are_names_or_their_ends() -> None:

@@ -116,6 +116,20 @@ def test_three_products_a_chunk_and_never_all_logits() -> None:
     assert largest <= max(5 * V, V * D, N * D)
 
 
+def test_two_products_a_chunk_where_the_matrix_is_frozen() -> None:
+    hidden, vocabulary, bias = make_inputs()
+    expected = torch.autograd.grad(chunked_cross_entropy(hidden, vocabulary, bias, TARGETS, WEIGHTS), hidden)[0]
+    frozen = [None if each is None else each.detach() for each in (vocabulary, bias)]
+
+    def step() -> None:
+        loss = chunked_cross_entropy(hidden, frozen[0], frozen[1], TARGETS, torch.ones(N), chunk_rows=5)  # type: ignore[arg-type]
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    assert count_products(step)[0] == 2 * 3
+    found = chunked_cross_entropy(hidden, frozen[0], frozen[1], TARGETS, WEIGHTS)  # type: ignore[arg-type]
+    assert torch.equal(torch.autograd.grad(found, hidden)[0], expected)
+
+
 def test_no_gradients_where_none_are_wanted() -> None:
     inputs = make_inputs()
 

@@ -96,12 +96,19 @@ def convert_command(
     source: Annotated[Path, typer.Argument(help="A folder with pytorch_model.bin, a GGUF file, or any model folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write, or a file that ends in .gguf.")],
     storage: Annotated[str, typer.Option(help="In GGUF: float32, float16, bfloat16 or q8_0.")] = "float16",
+    adapter: Annotated[str | None, typer.Option(help="A LoRA folder of PEFT's kind, to be merged into SOURCE.")] = None,
 ) -> None:
-    """Turn pickled weights or a GGUF file into a safetensors folder, or a folder into a GGUF file for llama.cpp."""
+    """Turn pickled weights or GGUF into a safetensors folder, a folder into GGUF for llama.cpp; or merge an adapter."""
     from trivium.hub.auto import load, load_model
     from trivium.hub.gguf import export_gguf, import_gguf, load_gguf
     from trivium.hub.pickled import convert_pickle
 
+    if adapter is not None:
+        from trivium.hub.adapter import merge_folder
+
+        difference = merge_folder(str(source), adapter, out)
+        print(f"merged in {out}; largest difference of scores {difference:.1e} of the largest score")
+        return
     if out.suffix == ".gguf":
         opened = load_gguf(source) if source.suffix == ".gguf" else load(source)
         export_gguf(*opened, out, storage=storage)

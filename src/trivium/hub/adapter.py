@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from trivium.errors import ConfigError, HubError
 from trivium.hub.adapter_config import CONFIG, AdapterSettings, has_ending, read_adapter_config, write_adapter_config
+from trivium.hub.auto import load, read_generation, save_model
 from trivium.hub.convert import inside, listing, read_tensors, replace_file, write_tensors
 from trivium.hub.family import row_of, write_config
 from trivium.hub.names import Naming, Rule, canonical, expand_rules, span_name
 from trivium.hub.resolve import resolve_folder
-from trivium.model.adapter import AdaptedLinear, adapt_linear, adapted_linears, has_adapter
+from trivium.model.adapter import AdaptedLinear, adapt_linear, adapted_linears, has_adapter, merge_adapter
 from trivium.model.config import ModelConfig
 from trivium.model.transformer import Transformer
 
@@ -68,7 +69,10 @@ def save_adapter(model: Transformer, folder: str | Path, *, base: str | Path | N
     tensors = {f"{name}.lora_A.weight": low.lora_a for name, low in lows.items()}
     tensors |= {f"{name}.lora_B.weight": low.lora_b for name, low in lows.items()} | heads
     folder, text = Path(folder), json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HubError(f"{folder} could not be written ({error}); expected a folder; choose another") from error
     replace_file(folder / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     write_tensors(folder / WEIGHTS, {_PREFIX + name: tensor for name, tensor in tensors.items()})
     return folder
@@ -108,6 +112,20 @@ def load_adapter(model: Transformer, name_or_folder: str | Path) -> None:
         parameter = model.get_parameter(rules[name].ours[0])
         parameter.data.copy_(tensor)
         parameter.requires_grad_(True)
+
+
+def merge_folder(base: str | Path, adapter: str | Path, out: str | Path) -> float:
+    """Write a base with an adapter merged into it as an ordinary model folder, with tokenizer and decoding settings.
+
+    All three are folders, the first two may be hub names. Gives the largest difference between scores before and after,
+    as a part of the largest (`merge_adapter`). Raises `HubError` or `ConfigError` when they do not fit.
+    """
+    folder = resolve_folder(base)
+    model, tokenizer = load(folder)
+    load_adapter(model, adapter)
+    difference = merge_adapter(model)
+    save_model(model, out, tokenizer=tokenizer, generation=read_generation(folder))
+    return difference
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

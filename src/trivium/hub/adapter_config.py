@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from trivium.errors import HubError
 from trivium.folder import inside, read_json
@@ -79,13 +79,21 @@ def read_adapter_config(folder: Path) -> AdapterSettings:
     settings = AdapterSettings(
         rank=int(_number("r", found.get("r", 8), whole=True)),
         alpha=_number("lora_alpha", found.get("lora_alpha", 8)),
-        dropout=_number("lora_dropout", found.get("lora_dropout", 0.0), least=0.0, most=1.0),
+        dropout=_number("lora_dropout", found.get("lora_dropout", 0.0)),
         ranks=_pattern("rank_pattern", found.get("rank_pattern"), whole=True),
         alphas=_pattern("alpha_pattern", found.get("alpha_pattern")),
         targets=tuple(targets or ()) if by_name and not selects else (),
         base=base if isinstance(base, str) else None,
     )
     return settings
+
+
+def refuse_alone(folder: Path) -> None:
+    """Raise `HubError` for a folder that holds an adapter and no model; what is beneath is for the user to choose."""
+    if (folder / CONFIG).exists() and not (folder / "config.json").exists():
+        base = str(read_json(inside(folder, CONFIG)).get("base_model_name_or_path"))[:99]
+        advice = f"open that model, then load_adapter, or: trivium convert {base} --adapter {folder} --out DIR"
+        raise HubError(f"{folder} holds an adapter of {base!r}, no model; expected config.json and weights; {advice}")
 
 
 def write_adapter_config(
@@ -163,11 +171,12 @@ def _whole(value: float) -> float:
     return round(value) if math.isclose(value, round(value), rel_tol=1e-12) else value
 
 
-def _number(key: str, value: Any, *, whole: bool = False, least: float = 0.0, most: float = 1e9) -> float:
-    fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not fits or not least <= value <= most or (value == 0 and key != "lora_dropout") or value != value:
-        _refuse(key, value, "a sensible number")
-    return float(value)
+def _number(key: str, value: Any, *, whole: bool = False) -> float:
+    """A positive number, or dropout's probability."""
+    if isinstance(value, int if whole else int | float) and not isinstance(value, bool):
+        if 0.0 <= value < 1.0 if key == "lora_dropout" else 0.0 < value <= 1e9:
+            return float(value)
+    _refuse(key, value, "a sensible number")
 
 
 def _pattern(key: str, found: Any, *, whole: bool = False) -> dict[str, float]:
@@ -182,5 +191,5 @@ def _pattern(key: str, found: Any, *, whole: bool = False) -> dict[str, float]:
     return exceptions
 
 
-def _refuse(key: str, value: Any, expected: str) -> None:
+def _refuse(key: str, value: Any, expected: str) -> NoReturn:
     raise HubError(f"{CONFIG} sets {key}={str(value)[:60]!r}; expected {expected}; use another adapter")

@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from trivium.errors import HubError
+from trivium.hub.adapter_config import refuse_alone
 from trivium.hub.convert import (
     WEIGHTS,
     file_ranges,
@@ -70,6 +71,7 @@ def load_model(
     cannot be had, is damaged, or holds a model that trivium does not compute.
     """
     folder = resolve_folder(name_or_folder)
+    refuse_alone(folder)
     settings = read_json(inside(folder, "config.json"))
     wanted = torch.float32 if dtype is None else dtype
     dtype = None if wanted == "stored" else wanted

@@ -7,6 +7,7 @@ nothing computed twice. Normalisation is the loop's business: this returns a sum
 Legend: N tokens, D hidden size, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -64,7 +65,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             fast = torch.get_autocast_dtype(device)
             hidden_ND, vocabulary_VD = hidden_ND.to(fast), vocabulary_VD.to(fast)
             bias_V = None if bias_V is None else bias_V.to(fast)
-        gradients = _Gradients(hidden_ND, vocabulary_VD, bias_V) if learn and any(ctx.needs_input_grad) else None
+        needed = ctx.needs_input_grad
+        gradients = _Gradients(hidden_ND, vocabulary_VD, bias_V, needed) if learn and any(needed) else None
         precise = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
         total = torch.zeros((), dtype=precise, device=hidden_ND.device)
         # What autocast would do is done above, once; inside, outputs are written in place.
@@ -111,13 +113,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 class _Gradients:
     """Gradients of the loss's three inputs, filled chunk by chunk; those of the matrix in float32 or better."""
 
-    def __init__(self, hidden_ND: Tensor, vocabulary_VD: Tensor, bias_V: Tensor | None) -> None:
+    def __init__(self, hidden_ND: Tensor, vocabulary_VD: Tensor, bias_V: Tensor | None, needed: Sequence[bool]) -> None:
         self._inputs = (hidden_ND, vocabulary_VD)
         self.hidden_ND = torch.empty_like(hidden_ND)
         self._mixed = hidden_ND.dtype in (torch.bfloat16, torch.float16)
         sums = torch.float32 if self._mixed else hidden_ND.dtype
-        self.vocabulary_VD = torch.zeros_like(vocabulary_VD, dtype=sums)
-        self.bias_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=sums)
+        # Beside an adapter the matrix is frozen: a third of the work, and its memory, are saved.
+        self.vocabulary_VD = torch.zeros_like(vocabulary_VD, dtype=sums) if needed[1] else None
+        self.bias_V = torch.zeros_like(bias_V, dtype=sums) if bias_V is not None and needed[2] else None
 
     def add(self, slope: Tensor, part: slice, weights: Tensor) -> None:
         """Account for one chunk of rows, `slope` being the gradient of their logits `(rows, V)` before weighting.
@@ -126,10 +129,11 @@ class _Gradients:
         """
         hidden_ND, vocabulary_VD = self._inputs
         torch.mm(slope, vocabulary_VD, out=self.hidden_ND[part]).mul_(weights)
-        weighted = hidden_ND[part] * weights
-        if self._mixed:
-            self.vocabulary_VD.add_(slope.T @ weighted)
-        else:
-            self.vocabulary_VD.addmm_(slope.T, weighted)
+        if self.vocabulary_VD is not None:
+            weighted = hidden_ND[part] * weights
+            if self._mixed:
+                self.vocabulary_VD.add_(slope.T @ weighted)
+            else:
+                self.vocabulary_VD.addmm_(slope.T, weighted)
         if self.bias_V is not None:
             self.bias_V.add_(slope.T.mv(weights[:, 0]))
