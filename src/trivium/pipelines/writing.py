@@ -4,12 +4,12 @@ Results have the keys that Hugging Face gives them. Sampling draws by the number
 batches changes nothing.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from trivium.errors import RequestError
+from trivium.evaluation.sentence import split_sentences
 from trivium.generation.packed import prepare_decoding
 from trivium.generation.row import Generation
 from trivium.generation.settings import SETTINGS, SamplingConfig, combine_settings
@@ -22,8 +22,6 @@ OPTIONS = (*SETTINGS, "stop_strings", "stop_sequence", *_OURS)
 _FORMS = ("return_full_text", "handle_long_generation", "long")
 CONTINUING = (*OPTIONS, "return_full_text", "handle_long_generation")
 SUMMARIZING = (*OPTIONS, "long")
-# A sentence ends after its mark (and the spaces behind it) or with its line.
-_SENTENCE = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*\s+|[。！？；]+[”’」』]*|\n+|\Z)", re.DOTALL)
 
 
 def continue_texts(loaded: Loaded, items: Sequence[Any], options: Options) -> list[list[Answer]]:
@@ -151,7 +149,7 @@ def split_text(text: str, fits: Any) -> Iterator[str]:
     Parts end with a sentence where one fits, else in the middle of it; joined they are the text.
     """
     part = ""
-    pieces = [match for match in _SENTENCE.findall(text) if match]
+    pieces = split_sentences(text)
     while pieces:
         piece = pieces.pop(0)
         if fits(part + piece):
