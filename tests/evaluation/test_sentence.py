@@ -19,6 +19,11 @@ CASES = [
     ("A title\nThe body is here", ["A title\n", "The body is here"]),
     ("A line that\ngoes on. End", ["A line that\ngoes on. ", "End"]),
     ("This package holds the documentation and the examples of the GNU\nCompiler", None),
+    ("It is a sensible, clean and simple way to write\nWebSocket-capable servers, which any one may\nuse.", None),
+    (
+        "Things that it has, and there are many:\n- One of them\n- Another",
+        ["Things that it has, and there are many:\n", "- One of them\n", "- Another"],
+    ),
     ("No mark here\n\nlower case", ["No mark here\n\n", "lower case"]),
     ("...", ["..."]),
     ("", []),
