@@ -54,7 +54,7 @@ BUDGETS = {
     "data": 1850,
     "hub": 2290,
     "generation": 1800,
-    "evaluation": 900,
+    "evaluation": 1600,
     "training": 1600,
     "pipelines": 1800,
     "cli": 460,
