@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trivium.data.sentence import split_sentences
 from trivium.errors import ConfigError, DataError
-from trivium.evaluation.sentence import split_sentences
 from trivium.evaluation.summaries import count_words
 from trivium.evaluation.words import find_words, is_spaceless, split_words
 

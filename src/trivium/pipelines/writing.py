@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from trivium.data.sentence import split_sentences
 from trivium.errors import RequestError
-from trivium.evaluation.sentence import split_sentences
 from trivium.generation.packed import prepare_decoding
 from trivium.generation.row import Generation
 from trivium.generation.settings import SETTINGS, SamplingConfig, combine_settings

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from trivium.evaluation.sentence import split_sentences
+from trivium.data.sentence import split_sentences
 
 CASES = [
     ("One. Two words! Three “quoted.” Four?", ["One. ", "Two words! ", "Three “quoted.” ", "Four?"]),
