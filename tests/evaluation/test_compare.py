@@ -12,7 +12,7 @@ import pytest
 from trivium.errors import ConfigError, DataError
 from trivium.evaluation.compare import PRIMARY, Comparison, compare_outputs
 from trivium.evaluation.metrics import METRICS, bleu, chrf
-from trivium.evaluation.page import render_page, write_page
+from trivium.evaluation.page import draw_confusion, draw_lengths, render_page, write_page
 from trivium.evaluation.rouge import rouge, rouge_corpus
 from trivium.evaluation.significance import adjust_p_values, bootstrap_interval, paired_test
 from trivium.evaluation.summaries import TrainingText
@@ -155,7 +155,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "line", "circle"):
+        if tag not in ("meta", "line", "circle", "rect"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -176,7 +176,7 @@ def test_the_page_holds_no_code_and_no_address(tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     seen = Tags(page)
     assert not seen.open
-    allowed = "html head meta title style body h1 h2 h3 p div table tr th td svg text line circle details summary"
+    allowed = "html head meta title style body h1 h2 h3 p div table tr th td svg text line circle rect details summary"
     assert {tag for tag, _ in seen.tags} <= set(allowed.split())
     names = {name for _, attributes in seen.tags for name in attributes}
     assert not {name for name in names if name.startswith("on")} | (names & {"src", "href", "srcset", "action"})
@@ -192,3 +192,25 @@ def test_the_page_shows_the_worst_and_the_best_of_the_model() -> None:
     assert "Worst by rougeL of good" in page and page.index("Worst by") < page.index("Best by")
     few = render_page(compare_outputs({"lead": ["x"]}, ["x"]), examples=3)
     assert few.count("<h3>") == 1 and "Best by" not in few
+
+
+def test_labels_that_were_mistaken() -> None:
+    references, outputs = ["b", "a", "b", "c", "b"], ["b", "b", "b", "<x>", "c"]
+    rows = [
+        re.findall(r">([^<>]+)</t[hd]>", row) for row in draw_confusion(outputs, references, labels=2).split("<tr>")
+    ]
+    assert rows[1:] == [
+        ["true \\ found", "b", "a", "(other)"],
+        ["b", "2", "0", "1"],
+        ["a", "1", "0", "0"],
+        ["(other)", "0", "0", "1"],
+    ]
+    assert "Labels of m" in render_page(compare_outputs({"m": [1, 2]}, [1, 1], metric="accuracy"))
+
+
+def test_lengths_are_bars_of_one_scale() -> None:
+    bars = re.findall(
+        r'x="([0-9]+)" y="[0-9.]+" width="9" height="([0-9.]+)"', draw_lengths(["a b", "a b", ""], ["a", "a", "a"])
+    )
+    assert bars == [("42", "120.0"), ("73", "80.0"), ("29", "40.0")]
+    assert draw_lengths([""], ["x " * 300]).count("<rect") == 2

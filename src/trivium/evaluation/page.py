@@ -4,10 +4,14 @@ Self-contained: no script, no address outside the file, and a policy in it that 
 """
 
 import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trivium.evaluation.compare import Comparison
+from trivium.evaluation.metrics import list_texts
+from trivium.evaluation.summaries import count_words
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -34,20 +38,24 @@ def render_page(comparison: Comparison, *, title: str = "Comparison", examples: 
     no baseline (of the best system, if all are)."""
     rows = comparison.rows
     shown = next((row.name for row in rows if not row.is_baseline), rows[0].name)
-    scores = [each[comparison.primary] for each in comparison.per_text[shown]]
-    order = sorted(range(len(scores)), key=lambda i: (scores[i], i))
-    worst, best = order[:examples], order[examples:][::-1][:examples]
+    scores = {
+        row.name: [each[comparison.primary] * comparison.scale for each in comparison.per_text[row.name]]
+        for row in rows
+    }
+    order = sorted(range(len(scores[shown])), key=lambda i: (scores[shown][i], i))
+    outputs = {row.name: comparison.outputs[row.name] for row in rows}
     by_whom = f"by {_escape(comparison.primary)} of {_escape(shown)}"
     parts = [
         f"<h1>{_escape(title)}</h1>",
         _table(comparison.to_cells()),
         f"<p>{_escape(comparison.legend())}</p>",
         _draw_intervals(comparison),
-        f"<h2>Worst {by_whom}</h2>",
-        *(_example(comparison, i) for i in worst),
-        *([f"<h2>Best {by_whom}</h2>"] if best else []),
-        *(_example(comparison, i) for i in best),
+        _fitting_picture(comparison, shown),
     ]
+    for name, chosen in (("Worst", order[:examples]), ("Best", order[examples:][::-1][:examples])):
+        if chosen:
+            parts.append(f"<h2>{name} {by_whom}</h2>")
+            parts.append(show_texts(chosen, comparison.sources, comparison.references, outputs, scores))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -83,17 +91,79 @@ def _draw_intervals(comparison: Comparison) -> str:
     return f'<svg viewBox="0 0 720 {height}" role="img">{axis}{"".join(drawn)}</svg>'
 
 
-def _example(comparison: Comparison, i: int) -> str:
-    lines = [] if comparison.sources is None else [("source", comparison.sources[i], "")]
-    lines.append(("reference", comparison.references[i], ""))
-    for row in comparison.rows:
-        score = comparison.per_text[row.name][i][comparison.primary] * comparison.scale
-        lines.append((row.name, comparison.outputs[row.name][i], f"{score:.1f}"))
-    cells = (
-        f'<tr><th>{_escape(name)}</th><td class="score">{score}</td><td class="text">{_folded(text)}</td></tr>'
-        for name, text, score in lines
-    )
-    return f"<h3>Text {i + 1}</h3><table>{''.join(cells)}</table>"
+def show_texts(
+    chosen: Sequence[int],
+    sources: Sequence[str] | None,
+    references: Sequence[Any],
+    outputs: Mapping[str, Sequence[Any]],
+    scores: Mapping[str, Sequence[float]],
+) -> str:
+    """The chosen texts, each as a table of source, reference and every system's output with its score."""
+    parts = []
+    for i in chosen:
+        lines = [] if sources is None else [("source", sources[i], "")]
+        lines.append(("reference", references[i], ""))
+        lines.extend((name, texts[i], f"{scores[name][i]:.1f}") for name, texts in outputs.items())
+        cells = (
+            f'<tr><th>{_escape(name)}</th><td class="score">{score}</td><td class="text">{_folded(text)}</td></tr>'
+            for name, text, score in lines
+        )
+        parts.append(f"<h3>Text {i + 1}</h3><table>{''.join(cells)}</table>")
+    return "".join(parts)
+
+
+def draw_confusion(outputs: Sequence[Any], references: Sequence[Any], *, labels: int = 12) -> str:
+    """How often each label (row) was taken for which (column), the commonest `labels` of the references by name."""
+    common = [label for label, _ in sorted(Counter(references).items(), key=lambda each: (-each[1], str(each[0])))]
+    kept = set(common[:labels])
+
+    def shown(label: Any) -> str:
+        return str(label) if label in kept else "(other)"
+
+    counts = Counter((shown(a), shown(b)) for a, b in zip(references, outputs, strict=True))
+    names = list(dict.fromkeys([*map(str, common[:labels]), *(name for pair in sorted(counts) for name in pair)]))
+    head = "".join(f"<th>{_escape(name)}</th>" for name in names)
+    lines = []
+    for name in names:
+        total = sum(counts[name, other] for other in names)
+        shades = (round(100 * counts[name, other] / max(total, 1)) for other in names)
+        cells = (
+            f'<td style="background:rgb(31 111 235/{shade * 0.7:.0f}%)">{counts[name, other]}</td>'
+            for other, shade in zip(names, shades, strict=True)
+        )
+        lines.append(f"<tr><th>{_escape(name)}</th>{''.join(cells)}</tr>")
+    table = f'<table class="numbers"><tr><th>true \\ found</th>{head}</tr>{"".join(lines)}</table>'
+    return f'<div class="wide">{table}</div>'
+
+
+def draw_lengths(outputs: Sequence[str], references: Sequence[str]) -> str:
+    """How long outputs (blue) and references (grey) are, in words: two rows of bars over the same lengths.
+
+    What is over twice as long as the longest reference stands in the last bar.
+    """
+    theirs = [count_words(text) for text in references]
+    ours = [min(count_words(text), 2 * max(theirs)) for text in outputs]
+    step = max(-(-max([*ours, *theirs, 1]) // 30), 1)
+    drawn = []
+    for lengths, colour, shift in ((theirs, "#999", 0), (ours, "#1f6feb", 9)):
+        counts = Counter(length // step for length in lengths)
+        for place, count in counts.items():
+            height = 120 * count / len(lengths)
+            x = 20 + 22 * place + shift
+            drawn.append(f'<rect x="{x}" y="{130 - height:.1f}" width="9" height="{height:.1f}" fill="{colour}"/>')
+    for place in range(0, 31, 5):
+        drawn.append(f'<text x="{20 + 22 * place}" y="146" font-size="12">{place * step}</text>')
+    return f'<svg viewBox="0 0 720 150" role="img">{"".join(drawn)}</svg>'
+
+
+def _fitting_picture(comparison: Comparison, shown: str) -> str:
+    outputs, references = comparison.outputs[shown], comparison.references
+    if comparison.metric == "accuracy":
+        return f"<h2>Labels of {_escape(shown)}</h2>{draw_confusion(outputs, references)}"
+    if "length" in comparison.reference_described:
+        firsts = [next(iter(list_texts(each)), "") for each in references]
+        return f"<h2>Words of {_escape(shown)} (blue) and of the references</h2>{draw_lengths(outputs, firsts)}"
+    return ""
 
 
 def _folded(text: Any) -> str:
