@@ -55,7 +55,7 @@ BUDGETS = {
     "data": 2435,
     "hub": 2790,
     "generation": 1800,
-    "evaluation": 900,
+    "evaluation": 1600,
     "training": 1600,
     "pipelines": 1800,
     "cli": 460,

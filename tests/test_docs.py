@@ -10,7 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages in two languages, which run the same code.
-PAIRS = [("README.md", "README.zh.md"), ("docs/en/article.md", "docs/zh/article.md")]
+PAIRS = [
+    ("README.md", "README.zh.md"),
+    ("docs/en/article.md", "docs/zh/article.md"),
+    ("docs/en/evaluation.md", "docs/zh/evaluation.md"),
+]
 RUN = [page for page in PAGES if str(page.relative_to(ROOT)) not in {chinese for _, chinese in PAIRS}]
 
 

@@ -195,3 +195,18 @@ def test_the_mean_is_the_same_in_any_order() -> None:
     assert rouge_corpus([a for a, _ in pairs], [b for _, b in pairs]) == found
     with pytest.raises(DataError, match="2 outputs and 1 references; expected as many"):
         rouge_corpus(["a", "b"], ["a"])
+
+
+def test_any_characters_at_all() -> None:
+    draw = random.Random(0)
+    codes = (*range(0x20, 0x3100), *range(0x4E00, 0x4E40), 0xD800, 0xFE0F, *range(0x1F600, 0x1F610))
+    characters = [chr(code) for code in codes]
+    for _ in range(500):
+        first = "".join(draw.choices(characters, k=draw.randint(1, 30)))
+        second = "".join(draw.choices(first, k=draw.randint(0, 30)))
+        words = split_words(first)
+        assert split_words(" ".join(words)) == words
+        assert ours(first, first) == ([1.0] * 4 if len(words) > 1 else ours("x" * len(words), "x" * len(words)))
+        if "\ud800" not in first:  # rouge-score cannot encode half of a pair
+            expected = oracle_scores(second, first)
+            assert ours(second, first, ascii_only=True) == pytest.approx(expected, abs=1e-12)

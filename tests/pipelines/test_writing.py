@@ -180,12 +180,12 @@ def test_a_long_summary_is_the_summary_of_summaries(short_sighted: Path) -> None
 
 @pytest.mark.parametrize("size", [1, 3, 7, 20, 400])
 def test_parts_of_a_text_end_where_sentences_do_and_join_to_it(size: int) -> None:
-    text = "One. Two words! Three “quoted.” words here? 春眠不觉晓。处处闻啼鸟！\nA line\n\nlongwordwithoutany. end"
+    text = "One. Two words! Three “quoted.” Words here? 春眠不觉晓。处处闻啼鸟！\nA line\n\nlongwordwithoutany. end"
     parts = list(split_text(text, lambda part: len(part) <= size))
     assert "".join(parts) == text
     assert all(len(part) <= size for part in parts)
     if size == 20:
-        assert parts[:3] == ["One. Two words! ", "Three “quoted.” ", "words here? 春眠不觉晓。"]
+        assert parts[:3] == ["One. Two words! ", "Three “quoted.” ", "Words here? 春眠不觉晓。"]
     if size == 400:
         assert parts == [text]
 

@@ -121,7 +121,7 @@ def exact_match(outputs: Sequence[str], references: Sequence[Any]) -> float:
     """The share of texts that equal a reference of theirs, runs of spaces counted as one."""
     check_pairs(outputs, references)
     pairs = zip(outputs, references, strict=True)
-    return sum(_plain(text) in map(_plain, _answers(wanted)) for text, wanted in pairs) / len(outputs)
+    return sum(_plain(text) in map(_plain, list_texts(wanted)) for text, wanted in pairs) / len(outputs)
 
 
 def squad_match(output: str, reference: Any) -> tuple[float, float]:
@@ -130,7 +130,7 @@ def squad_match(output: str, reference: Any) -> tuple[float, float]:
     A reference is a text, several, SQuAD's `{"text": [...]}`, or none at all where the right answer is no text.
     Case, punctuation and articles do not count; in scripts without spaces a word is a character.
     """
-    found, pairs = _answer_words(output), [_answer_words(text) for text in _answers(reference) or [""]]
+    found, pairs = _answer_words(output), [_answer_words(text) for text in list_texts(reference) or [""]]
     return max(float(found == wanted) for wanted in pairs), max(_overlap(found, wanted) for wanted in pairs)
 
 
@@ -148,7 +148,7 @@ def bleu(outputs: Sequence[str], references: Sequence[Any], *, tokenize: str | N
     `tokenize` is sacrebleu's name; by default `zh` for Chinese, `char` for other scripts without spaces, else `13a`.
     """
     streams = _streams(outputs, references)
-    name = tokenize or choose_tokenize([text for texts in references for text in _answers(texts)])
+    name = tokenize or choose_tokenize([text for texts in references for text in list_texts(texts)])
     return float(load_sacrebleu().BLEU(tokenize=name).corpus_score(list(outputs), streams).score)
 
 
@@ -165,6 +165,12 @@ def choose_tokenize(references: Sequence[str]) -> str:
     characters = find_spaceless(text)
     chinese = sum("\u3400" <= each <= "\u9fff" or each >= "\U00020000" or each == "〇" for each in characters)
     return "zh" if chinese >= 0.95 * len(characters) else "char"
+
+
+def list_texts(reference: Any) -> list[str]:
+    """The texts of a reference: one, several, or SQuAD's `{"text": [...]}`."""
+    texts = reference["text"] if isinstance(reference, Mapping) else reference
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def load_sacrebleu() -> Any:
@@ -215,11 +221,6 @@ def _ranks(numbers: Sequence[float]) -> list[float]:
     return [ranks[number] for number in numbers]
 
 
-def _answers(reference: Any) -> list[str]:
-    texts = reference["text"] if isinstance(reference, Mapping) else reference
-    return [texts] if isinstance(texts, str) else list(texts)
-
-
 def _plain(text: str) -> str:
     return " ".join(text.split())
 
@@ -239,7 +240,7 @@ def _overlap(found: Sequence[str], wanted: Sequence[str]) -> float:
 def _streams(outputs: Sequence[str], references: Sequence[Any]) -> list[list[str | None]]:
     """References as sacrebleu takes them: the first of every row, the second of every row, …"""
     check_pairs(outputs, references)
-    rows = [_answers(each) for each in references]
+    rows = [list_texts(each) for each in references]
     return [[row[i] if i < len(row) else None for row in rows] for i in range(max(map(len, rows)))]
 
 

@@ -6,8 +6,8 @@ evaluation of summaries”; the clipped counts of ROUGE-Lsum are those of its sc
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from trivium.errors import DataError
@@ -87,8 +87,8 @@ def _ngrams(wanted: Words, predicted: Words, n: int) -> float:
     return _f_measure((ours & theirs).total(), theirs.total(), ours.total())
 
 
-def _common_rows(wanted: Words, predicted: Words) -> list[int]:
-    """The table of longest common subsequences, a row of bits for each wanted word.
+def _common_rows(wanted: Words, predicted: Words) -> Iterator[int]:
+    """The table of longest common subsequences, a row of bits for each wanted word, after one for none.
 
     The zeros among the low j bits of row i are the length for the first i wanted and j predicted words
     (Hyyrö, 2004): one addition replaces a row of comparisons.
@@ -97,21 +97,22 @@ def _common_rows(wanted: Words, predicted: Words) -> list[int]:
     for number, word in enumerate(predicted):
         places[word] = places.get(word, 0) | 1 << number
     everything = (1 << len(predicted)) - 1
-    row, rows = everything, [everything]
+    row = everything
+    yield row
     for word in wanted:
         same = row & places.get(word, 0)
         row = ((row + same) | (row - same)) & everything
-        rows.append(row)
-    return rows
+        yield row
 
 
 def _common_length(wanted: Words, predicted: Words) -> int:
-    return len(predicted) - _common_rows(wanted, predicted)[-1].bit_count()
+    (last,) = deque(_common_rows(wanted, predicted), maxlen=1)  # never the whole table: a book's would fill the memory
+    return len(predicted) - last.bit_count()
 
 
 def _common_places(wanted: Words, predicted: Words) -> set[int]:
     """Which wanted words a longest common subsequence takes; of several, the one that rouge-score takes."""
-    rows, places = _common_rows(wanted, predicted), set()
+    rows, places = list(_common_rows(wanted, predicted)), set()
     i, j = len(wanted), len(predicted)
 
     def length(i: int, j: int) -> int:
