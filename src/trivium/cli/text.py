@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from trivium.cli import inspect
 from trivium.cli.output import Json, open_tokenizer, print_values, refuse_file, say
 
 tokenizer_app = typer.Typer(help="Train a tokenizer, or see what one does.", no_args_is_help=True)
 data_app = typer.Typer(help="Prepare text for training, or see what is in it.", no_args_is_help=True)
+data_app.add_typer(inspect.app)
 
 
 @tokenizer_app.command("train")
@@ -84,13 +86,3 @@ def prepare_command(
     for name, part in parts.items():
         print(f"{name}: {part['documents']:,} documents, {part['tokens']:,} tokens, {part['bytes']:,} bytes")
     print(f"in {folder}")
-
-
-@data_app.command("inspect")
-def inspect_data_command(
-    path: Annotated[Path, typer.Argument(help="A text file, a folder, or a prepared folder.")], as_json: Json = False
-) -> None:
-    """Show what a file, folder or prepared folder holds."""
-    from trivium.data.prepare import inspect_data
-
-    print_values(inspect_data(path), as_json)

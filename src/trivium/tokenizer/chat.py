@@ -84,12 +84,12 @@ def encode_chat(tokenizer: "Tokenizer", chats: list[Any], template: dict[str, An
         template.get("chat_template"),
         with_tools=template.get("tools") is not None,
     )
-    guard = _Guard(tokenizer, source)
-    texts = [render_chat(tokenizer, guard.mark(chat), guard.mark(template)) for chat in chats]
+    guard = Guard(tokenizer, source)
+    texts = [render_chat(tokenizer, guard.mark_chat(chat), guard.mark(template)) for chat in chats]
     return call_encoded(tokenizer, [guard.name_controls(text) for text in texts], guard.backend, guard.originals, call)
 
 
-class _Guard:
+class Guard:
     """Tells the control tokens that a template writes from those that its users wrote.
 
     In what users wrote each gets digits that nobody can guess on both sides, and so do ends of texts that could
@@ -107,7 +107,8 @@ class _Guard:
         }
         self.before, self.after, self.edge = (str(10**23 + secrets.randbelow(10**23)) for _ in range(3))
         words = sorted(self.controls, key=len, reverse=True)
-        self.spelled = re.compile("|".join(map(re.escape, words))) if words else None
+        self.spelled = _any_of(words)
+        self.reserved = _any_of([word for word in words if self.controls[word][1].special])
         self.heads = {word[:size] for word in words for size in range(1, len(word))}
         self.tails = {word[size:] for word in words for size in range(1, len(word))}
         self.longest = max(map(len, words), default=0)
@@ -123,15 +124,24 @@ class _Guard:
         copied = self.backend.get_added_tokens_decoder()
         self.originals = {number: ids[words_of.get(token.content, token.content)] for number, token in copied.items()}
 
-    def mark(self, value: Any) -> Any:
-        """The same plain data with every control token in its texts marked."""
+    def mark_chat(self, messages: Any) -> Any:
+        """Messages with every control token marked, but not a thought's or a call's (tokens that are not special) in
+        what the assistant wrote: there they are its own."""
+        if not isinstance(messages, list | tuple):
+            return messages
+        theirs = [isinstance(each, dict) and each.get("role") == "assistant" for each in messages]
+        return [self.mark(each, own=own) for each, own in zip(messages, theirs, strict=True)]
+
+    def mark(self, value: Any, *, own: bool = False) -> Any:
+        """The same plain data with every control token in its texts marked; of one's `own` only the special ones."""
         if isinstance(value, dict):
-            return {key: each if key == "chat_template" else self.mark(each) for key, each in value.items()}
+            return {key: each if key == "chat_template" else self.mark(each, own=own) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [self.mark(each) for each in value]
-        if not isinstance(value, str) or self.spelled is None:
+            return [self.mark(each, own=own) for each in value]
+        words = self.reserved if own else self.spelled
+        if not isinstance(value, str) or words is None:
             return value
-        text = self.spelled.sub(lambda found: f"{self.before}{found[0]}{self.after}", value)
+        text = words.sub(lambda found: f"{self.before}{found[0]}{self.after}", value)
         sizes = range(1, min(self.longest, len(value) + 1))
         first = any(value[:size] in self.tails for size in sizes)
         last = any(value[-size:] in self.heads for size in sizes)
@@ -148,6 +158,10 @@ class _Guard:
         for mark in (self.before, self.after, self.edge):
             named = named.replace(mark, "")
         return named
+
+
+def _any_of(words: list[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(re.escape, words))) if words else None
 
 
 def choose_template(templates: Any, chosen: str | None, *, with_tools: bool) -> str:
@@ -232,7 +246,7 @@ def _compile(source: str) -> "jinja2.Template":
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], cache_size=0
     )
     environment.filters["tojson"] = _to_json
-    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: _clock(form)}
     environment.globals[_JOIN] = lambda *parts: _bounded_text([str(part) for part in parts])
     safe, operations = environment.is_safe_attribute, environment.binop_table
     # Set on the one object: what a template could grow a text with is bounded.
@@ -308,6 +322,10 @@ def _spend(budget: list[int]) -> None:
             f"the chat template loops more than {ITERATIONS:,} times; expected a chat; shorten it or use another "
             "template"
         )
+
+
+def _clock(form: str) -> str:
+    return datetime.now().strftime(form)
 
 
 def _refuse(message: Any) -> None:
