@@ -128,10 +128,15 @@ def section_rows(counts: Counter[str]) -> Iterator[tuple[str, dict[str, str]]]:
 def split_rows(counts: Counter[str]) -> Iterator[tuple[str, Description]]:
     """(part, description) of those that are long enough; the same parts for every task."""
     every = read_descriptions(counts)
-    long = [each for each in every if len(each.text.split()) >= FEWEST_WORDS]
+    long = long_enough(every)
     counts[f"fewer than {FEWEST_WORDS} words"] += len(every) - len(long)
     for part, each in zip(split_descriptions(long), long, strict=True):
         if part:
             yield part, each
         else:
             counts["held-out cluster has given its rows"] += 1
+
+
+def long_enough(found: list[Description]) -> list[Description]:
+    """Those whose text can be summarised."""
+    return [each for each in found if len(each.text.split()) >= FEWEST_WORDS]

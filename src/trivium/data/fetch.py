@@ -116,7 +116,7 @@ def fetch_debian(name: str) -> Package:
 
 def read_licence(copyright_text: str) -> str:
     """The licences that a Debian copyright file names: by its fields, or by well-known words."""
-    fields = re.findall(r"^License:[ \t]*(\S.*?)\s*$", copyright_text, re.MULTILINE)
+    fields = re.findall(r"^License:[ \t]*([\w.+~-]+(?: (?:and|or|with) [\w.+~ -]+)?)[ \t]*$", copyright_text, re.MULTILINE)
     if fields:
         return ", ".join(sorted(dict.fromkeys(fields)))
     flat = " ".join(copyright_text.split())
@@ -124,6 +124,18 @@ def read_licence(copyright_text: str) -> str:
     if any(name.startswith("GPL-") for name in found):
         found = [name for name in found if name != "GPL"]
     return ", ".join(found) or "as in the package's copyright file"
+
+
+def list_debian(patterns: Sequence[str]) -> list[str]:
+    """The packages of the release that the patterns name, the newest for each; what it does not have is left out."""
+    update_debian()
+    names = run_client(["apt-cache", *_private(), "pkgnames"], "the names of Debian's packages").decode().split()
+    found = (sorted(filter(re.compile(pattern).fullmatch, names), key=_by_number) for pattern in patterns)
+    return [each[-1] for each in found if each]
+
+
+def _by_number(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", name)]
 
 
 def update_debian() -> None:
@@ -183,7 +195,8 @@ def read_members(archive: Path, wanted: Wanted, *, inner: str = "") -> Iterator[
         if archive.suffix in (".whl", ".zip"):
             yield from _read_zip(archive, wanted)
         elif archive.suffix == ".deb":
-            with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as client:
+            command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
                 assert client.stdout is not None
                 try:
                     yield from _read_tar(client.stdout, "r|", wanted)
@@ -197,6 +210,12 @@ def read_members(archive: Path, wanted: Wanted, *, inner: str = "") -> Iterator[
                 yield from _read_tar(raw, "r|gz", wanted)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive} is no whole archive ({error}); delete it and fetch it again") from error
+
+
+def list_members(archive: Path, wanted: Wanted) -> list[str]:
+    """The wanted paths of a zip file, such as a wheel."""
+    with zipfile.ZipFile(archive) as opened:
+        return [name for name in opened.namelist() if wanted(name)]
 
 
 def _read_zip(archive: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:

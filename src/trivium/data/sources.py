@@ -10,12 +10,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trivium.data.fetch import Package, debian_index, hash_file
+from trivium.data.fetch import Package, debian_index, fetch_npm, fetch_python, hash_file
 from trivium.errors import ConfigError, DataError
 
 MANIFEST = "LICENCES.json"
@@ -125,7 +125,27 @@ def _make_sections(harvest: Harvest) -> Iterator[tuple[str, Row]]:
     yield from section_rows(harvest.left_out)
 
 
+def _make_prose(harvest: Harvest) -> Iterator[tuple[str, Row]]:
+    from trivium.data.documentation import prose_rows
+
+    _debian_packages(harvest)
+    for row in prose_rows(harvest.left_out, harvest.packages.append, harvest.rows):
+        yield "train", row
+
+
+def _make_poetry(harvest: Harvest) -> Iterator[tuple[str, Row]]:
+    from trivium.data.verse import Simplifier, poem_rows
+
+    poetry, tables = fetch_npm("chinese-poetry"), fetch_python("opencc-python-reimplemented")
+    harvest.packages += [replace(poetry, licence=f"{poetry.licence}; the poems are in the public domain"), tables]
+    for part, row in poem_rows(poetry.archive, Simplifier(tables.archive), harvest.left_out):
+        harvest.rows[poetry.name] += 1
+        yield part, row
+
+
 SOURCES = {
+    "poetry-zh": Source("regular verse of the Tang and Song in simplified characters", "verse", _make_poetry),
+    "prose-en": Source("English technical prose: manuals, descriptions, docstrings", "text", _make_prose),
     "debian-descriptions": Source("Debian package descriptions to one-line synopses", "pair", _make_descriptions),
     "debian-sections": Source("Debian package descriptions and their sections", "labelled", _make_sections),
 }
