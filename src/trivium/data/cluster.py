@@ -73,19 +73,17 @@ def split_clusters(
         members.setdefault(clusters.find(row), []).append(row)
     order = sorted(members.values(), key=lambda rows: _rank(min(names[row] for row in rows)))
     parts = ["train"] * len(names)
-    need = [[part, count] for part, count in wanted.items()]
+    need = dict(wanted)
     for rows in order:
         if len(rows) > largest or not need:
             continue
-        part, left = need[0]
-        chosen = sorted(rows, key=lambda row: _rank(names[row]))[: min(most, int(left))]
+        part = next(iter(need))
+        chosen = sorted(rows, key=lambda row: _rank(names[row]))[: min(most, need[part])]
         for row in rows:
-            parts[row] = ""
-        for row in chosen:
-            parts[row] = str(part)
-        need[0][1] = int(left) - len(chosen)
-        if not need[0][1]:
-            need.pop(0)
+            parts[row] = part if row in chosen else ""
+        need[part] -= len(chosen)
+        if not need[part]:
+            del need[part]
     return parts
 
 

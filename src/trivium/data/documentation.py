@@ -22,13 +22,16 @@ from trivium.data.source import Document
 from trivium.data.split import HeldOut, hold_out
 
 # Names of Debian's documentation packages; of a pattern the newest is taken. All free: they are in main.
-MANUALS = r"""linux-doc-[\d.]+ python3\.\d+-doc postgresql-doc-\d+ sqlite3-doc perl-doc manpages manpages-dev
-debian-reference-en libreoffice-help-en-us anarchism debian-policy developers-reference git-doc cmake-doc vim-doc
-octave-doc maxima-doc sbcl-doc zsh-doc exim4-doc-html postfix-doc apache2-doc python-django-doc debian-kernel-handbook
-debian-faq debian-handbook aptitude-doc-en harden-doc installation-guide-amd64 swi-prolog-doc python-sqlalchemy-doc
-sphinx-doc bind9-doc libssl-doc llvm-\d+-doc clang-\d+-doc python-flask-doc nodejs-doc docker-doc slurm-wlm-doc
-gnome-user-docs jargon-text ghostscript-doc tcl8\.\d-doc erlang-doc libboost[\d.]+-doc rust-doc lilypond-doc-html
-gimp-help-en kicad-doc-en imagemagick-6-doc libvirt-doc rsyslog-doc haproxy-doc varnish-doc python-celery-doc debmake-doc r-doc-html bash-doc""".split()
+MANUALS = r"""
+linux-doc-[\d.]+ python3\.\d+-doc postgresql-doc-\d+ sqlite3-doc perl-doc manpages manpages-dev debian-reference-en
+libreoffice-help-en-us anarchism debian-policy developers-reference git-doc cmake-doc vim-doc octave-doc maxima-doc
+sbcl-doc zsh-doc exim4-doc-html postfix-doc apache2-doc python-django-doc debian-kernel-handbook debian-faq
+debian-handbook aptitude-doc-en harden-doc installation-guide-amd64 swi-prolog-doc python-sqlalchemy-doc sphinx-doc
+bind9-doc libssl-doc llvm-\d+-doc clang-\d+-doc python-flask-doc nodejs-doc docker-doc slurm-wlm-doc gnome-user-docs
+jargon-text ghostscript-doc tcl8\.\d-doc erlang-doc libboost[\d.]+-doc rust-doc lilypond-doc-html gimp-help-en
+kicad-doc-en imagemagick-6-doc libvirt-doc rsyslog-doc haproxy-doc varnish-doc python-celery-doc debmake-doc
+r-doc-html bash-doc
+"""
 UNWANTED = re.compile(
     r"/_sources/|/translations/|/_modules/|/(?:copyright|changelog|NEWS|genindex|search|py-modindex)\b"
     r"|linux-doc[^/]*/html/|/rust-doc/html/(?:std|core|alloc|proc_macro|test|src)/|/locale/|/doc-base/"
@@ -91,7 +94,7 @@ def _is_new(text: str, seen: HashSet, held: HeldOut, counts: Counter[str]) -> bo
 def _read_all(kept: Iterable[Description], held: HeldOut, note: Callable[[Package], None]) -> Iterator[Prose]:
     for each in kept:
         yield None, each.package, each.text.split("\n\n")
-    for name in list_debian(MANUALS):
+    for name in list_debian(MANUALS.split()):
         package = fetch_debian(name)
         note(package)
         for path, data in read_members(package.archive, lambda path: not UNWANTED.search("/" + path)):

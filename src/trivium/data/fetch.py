@@ -116,7 +116,9 @@ def fetch_debian(name: str) -> Package:
 
 def read_licence(copyright_text: str) -> str:
     """The licences that a Debian copyright file names: by its fields, or by well-known words."""
-    fields = re.findall(r"^License:[ \t]*([\w.+~-]+(?: (?:and|or|with) [\w.+~ -]+)?)[ \t]*$", copyright_text, re.MULTILINE)
+    fields = re.findall(
+        r"^License:[ \t]*([\w.+~-]+(?: (?:and|or|with) [\w.+~ -]+)?)[ \t]*$", copyright_text, re.MULTILINE
+    )
     if fields:
         return ", ".join(sorted(dict.fromkeys(fields)))
     flat = " ".join(copyright_text.split())
@@ -261,11 +263,17 @@ def run_client(command: Sequence[str], wanted: str, *, folder: Path | None = Non
     try:
         done = subprocess.run(command, capture_output=True, cwd=folder, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise DataError(f"{client} did not answer for {SECONDS} s about {wanted}; expected a network; try again") from None
+        raise DataError(
+            f"{client} did not answer for {SECONDS} s about {wanted}; expected a network; try again"
+        ) from None
     if done.returncode:
         said = [line for line in clean_text((done.stderr + done.stdout).decode("utf-8", "replace")).split("\n") if line]
-        told = next((line for line in said if re.match(r"(E:|ERROR|npm error|.*No module)", line)), (said or ["no word"])[-1])
-        raise DataError(f"{client} could not get {wanted} ({told.strip()}); check the network and the name, then try again")
+        told = next(
+            (line for line in said if re.match(r"(E:|ERROR|npm error|.*No module)", line)), (said or ["no word"])[-1]
+        )
+        raise DataError(
+            f"{client} could not get {wanted} ({told.strip()}); check the network and the name, then try again"
+        )
     return done.stdout
 
 
@@ -295,4 +303,7 @@ def _private() -> list[str]:
         "Acquire::Languages": "en",
         "APT::Sandbox::User": "root",  # no other user may see the private state, nor need to
     }
-    return [word for name, value in options.items() for word in ("-o", f"{name}={value}")] + ["-o", "Acquire::Languages::=en"]
+    return [word for name, value in options.items() for word in ("-o", f"{name}={value}")] + [
+        "-o",
+        "Acquire::Languages::=en",
+    ]

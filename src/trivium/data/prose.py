@@ -32,7 +32,7 @@ INLINE = re.compile(
 TAG = re.compile(r"<[^<>]*>")
 LANGUAGE = re.compile(r"<html\b[^>]*?\blang=[\"']?(?!en)[a-zA-Z]", re.IGNORECASE)
 # No word of another language of manuals that is as frequent there.
-FREQUENT = frozenset("the of to and is that for it be this are by from which can with you will".split())
+FREQUENT = "the of to and is that for it be this are by from which can with you will"
 POD = re.compile(r"[BCEFILSXZ]<(?:<+\s+(.*?)\s+>+|([^<>]*))>", re.DOTALL)
 UNDERLINE = re.compile(r"^([=\-~^\"'`#*+:.])\1{2,}\s*$")
 ROLE = re.compile(r"(?::[a-zA-Z:+-]+:)?`{1,2}~?([^`<]+?)\s*(?:<[^`>]*>)?`{1,2}_{0,2}")
@@ -49,7 +49,7 @@ def read_prose(path: str, data: bytes) -> list[str]:
     if path.endswith(".gz"):
         path, data = path.removesuffix(".gz"), gzip.decompress(data)
     suffix = PurePosixPath(path).suffix.lower()
-    read = READERS.get(suffix, _read_roff if re.fullmatch(r"\.[1-8][a-z]*", suffix) else None)
+    read = READERS.get(suffix, read_roff if re.fullmatch(r"\.[1-8][a-z]*", suffix) else None)
     if read is None:
         return []
     return keep_prose(read(clean_text(data.decode("utf-8", "replace"))))
@@ -86,7 +86,8 @@ def is_prose(text: str) -> bool:
 def is_english(paragraphs: list[str]) -> bool:
     """Whether a document is English, by its most frequent words: manuals come in other languages too."""
     words = " ".join(paragraphs).lower().split()
-    return len(words) > 0 and sum(word in FREQUENT for word in words) >= 0.12 * len(words)
+    frequent = frozenset(FREQUENT.split())
+    return len(words) > 0 and sum(word in frequent for word in words) >= 0.12 * len(words)
 
 
 def read_page(text: str) -> list[tuple[bool, str]]:
@@ -165,7 +166,7 @@ def _pod_text(match: re.Match[str]) -> str:
     return inner.split("|")[0].strip("/") if kind == "L" else inner
 
 
-def _read_roff(text: str) -> list[tuple[bool, str]]:
+def read_roff(text: str) -> list[tuple[bool, str]]:
     """A manual page (man macros) as blocks; examples between `.nf` and `.fi` are out."""
     found: list[tuple[bool, list[str]]] = [(False, [])]
     skipping, tag = False, False
