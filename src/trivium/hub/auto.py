@@ -116,7 +116,8 @@ def assemble(
     model.load_state_dict(state | fresh, assign=True)
     for parameter in model.parameters():
         if not parameter.is_contiguous():
-            parameter.requires_grad_(True).register_post_accumulate_grad_hook(_own_rows)
+            hook = parameter.requires_grad_(True).register_post_accumulate_grad_hook
+            hook(_own_rows)  # type: ignore[no-untyped-call]  # torch gives it no types
     if fresh:
         initialize(model, names=fresh)
         text = f"the file has no fitting weights for {', '.join(fresh)}: they begin at random; fine-tune before use"

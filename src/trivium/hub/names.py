@@ -5,7 +5,7 @@ Knows names, transposes and concatenations. Does not know config files (family.p
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class Naming:
 
     rules: tuple[Rule, ...]
     prefix: str = ""  # AutoModel saves without it
-    span_prefix: str = ""  # what some classes for question answering have instead
+    prefixes: Mapping[Head, str] = field(default_factory=dict)  # what the classes of some heads have instead
     sinusoids: tuple[str, ...] = ()  # tables that the file must hold though they are no weights
     ignored: tuple[str, ...] = ()  # patterns: buffers that are a function of the config, heads we do not have
 
@@ -57,8 +57,8 @@ def canonical(naming: Naming, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     full: dict[str, Tensor] = {}
     outside = {_root(rule.theirs) for rule in naming.rules if not rule.theirs.startswith(naming.prefix)}
     for name, tensor in tensors.items():
-        if naming.span_prefix and name.startswith(naming.span_prefix):
-            name = naming.prefix + name.removeprefix(naming.span_prefix)
+        if other := next((each for each in naming.prefixes.values() if name.startswith(each)), ""):
+            name = naming.prefix + name.removeprefix(other)
         elif not name.startswith(naming.prefix) and _root(name) not in outside:
             name = naming.prefix + name
         name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
@@ -129,8 +129,8 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
         if rule.copy_unscaled and config.tie_embeddings and not config.head_scale and config.head == "language":
             copies = ("lm_head.weight",)
         name = rule.theirs
-        if config.head == "span" and naming.span_prefix and name.startswith(naming.prefix):
-            name = naming.span_prefix + name.removeprefix(naming.prefix)
+        if (other := naming.prefixes.get(config.head)) and name.startswith(naming.prefix) and not rule.heads:
+            name = other + name.removeprefix(naming.prefix)
         theirs.update(dict.fromkeys((name, *copies), tensor))
         left.difference_update(rule.ours)
     for name in naming.sinusoids:
