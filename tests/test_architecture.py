@@ -47,10 +47,10 @@ ONLY_IN = {
 EMPTY_NAMES = {"base", "common", "handler", "helper", "helpers", "manager", "misc", "registry", "util", "utils"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
-    "model": 1780,
+    "model": 1790,
     "tokenizer": 2100,
     "data": 1850,
-    "hub": 2290,
+    "hub": 2320,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
