@@ -50,7 +50,7 @@ BUDGETS = {
     "model": 1790,
     "tokenizer": 2100,
     "data": 1850,
-    "hub": 2320,
+    "hub": 2315,
     "generation": 1800,
     "evaluation": 900,
     "training": 1600,
