@@ -95,7 +95,8 @@ def read_all(model: Any) -> int:
 
     weights = {weight.data_ptr(): weight.detach() for weight in model.parameters()}
     for weight in weights.values():
-        weight.reshape(-1).view(torch.uint8)[::4096].sum()
+        memory = weight.untyped_storage()  # of which a weight may be a view
+        torch.empty(0, dtype=torch.uint8).set_(memory)[::4096].sum()
     return sum(weight.numel() for weight in weights.values())
 
 

@@ -173,7 +173,7 @@ def build_pair(
     for module in theirs.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # heads have one of their own
-    if name in ("marian", "bart", "pegasus"):
+    if name in ("marian", "bart", "pegasus") and head == "language":
         theirs.final_logits_bias.normal_(generator=torch.Generator().manual_seed(seed))
     theirs = theirs.to(dtype).eval()
     if dtype == torch.float64:

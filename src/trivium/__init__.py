@@ -46,11 +46,14 @@ if TYPE_CHECKING:
     from trivium.pipelines.automodel import AutoModelForSequenceClassification as AutoModelForSequenceClassification
     from trivium.pipelines.automodel import AutoModelForTokenClassification as AutoModelForTokenClassification
     from trivium.pipelines.build import pipeline as pipeline
+    from trivium.tasks.task import Task as Task
     from trivium.tokenizer.tokenizer import Tokenizer as Tokenizer
     from trivium.tokenizer.train import train_tokenizer as train_tokenizer
+    from trivium.training.finetuning import finetune as finetune
     from trivium.training.pretraining import pretrain as pretrain
     from trivium.training.recipe import Recipe as Recipe
     from trivium.training.recipe import load_recipe as load_recipe
+    from trivium.training.tuning import TuneRecipe as TuneRecipe
 
 __version__ = "0.1.0"
 
@@ -73,15 +76,18 @@ _HOMES = {
     "Recipe": "training.recipe",
     "RequestError": "errors",
     "SamplingConfig": "generation.settings",
+    "Task": "tasks.task",
     "Tokenizer": "tokenizer.tokenizer",
     "Transformer": "model.transformer",
     "TriviumError": "errors",
+    "TuneRecipe": "training.tuning",
     "add_adapter": "model.adapter",
     "build_model": "model.init",
     "convert_pickle": "hub.pickled",
     "count_parameters": "model.sizes",
     "evaluate_file": "evaluation.run",
     "fill_mask": "generation.fill",
+    "finetune": "training.finetuning",
     "generate": "generation.write",
     "generate_text": "generation.text",
     "inspect_machine": "machine",

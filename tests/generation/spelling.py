@@ -13,7 +13,13 @@ TEXTS = [
     "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
     "naïve café — “quoted” 🙂 and some more words to learn from",
 ]
-FAMILY_OF = {"llama": "decoder", "gpt2": "decoder", "t5": "encoder_decoder", "bert": "encoder"}
+FAMILY_OF = {
+    "llama": "decoder",
+    "gpt2": "decoder",
+    "t5": "encoder_decoder",
+    "bart": "encoder_decoder",
+    "bert": "encoder",
+}
 
 
 @cache

@@ -223,7 +223,7 @@ FOREIGN = [
     ("llama", {"rope_interleaved": True}, "rope_interleaved=True"),
     ("mistral", {"layer_types": ["sliding_attention"]}, "layer_types"),
     ("bart", {"decoder_attention_heads": 2}, "decoder_attention_heads=2 but num_heads is 4"),
-    ("bart", {"architectures": ["BartForSequenceClassification"]}, "BartForSequenceClassification; trivium reads"),
+    ("bart", {"architectures": ["BartForQuestionAnswering"]}, "BartForQuestionAnswering; expected a class whose head"),
     ("bert", {"architectures": ["BertForMultipleChoice"]}, "'BertForMultipleChoice'; expected a class"),
     ("bert", {"architectures": ["BertForTokenClassification"], "id2label": {"1": "a"}}, "id2label"),
     ("bert", {"architectures": ["BertForTokenClassification"], "id2label": ["a"]}, "id2label"),

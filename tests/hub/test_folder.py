@@ -291,3 +291,31 @@ def test_a_converted_model_does_not_hold_its_file_too(tmp_path: Path) -> None:
     assert resident() < 100
     assert torch.equal(own, torch.arange(2**20).float())
     assert torch.equal(mapped, own)
+
+
+def test_turned_matrices_stay_in_the_file_until_they_are_trained(tmp_path: Path) -> None:
+    pair = build_pair("gpt2")
+    pair.theirs.save_pretrained(tmp_path / "theirs")
+    viewed, dense = load_model(tmp_path / "theirs"), load_model(tmp_path / "theirs")
+    for parameter in dense.parameters():
+        parameter.data = parameter.data.contiguous()
+    turned = [name for name, parameter in viewed.named_parameters() if not parameter.is_contiguous()]
+    assert len(turned) == 6 * viewed.config.num_layers
+    inputs, _ = sides(viewed)
+    assert torch.allclose(viewed(inputs), dense(inputs), atol=1e-6)
+    save_model(viewed, tmp_path / "ours")
+    for name, tensor in read_tensors(tmp_path / "ours").items():
+        assert torch.equal(tensor, pair.theirs.state_dict()[name]), name
+    for model in (viewed, dense):
+        # fused: it takes every matrix for dense, and on a view it wrote into the neighbours
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model.head(model(inputs)).logsumexp(-1).sum().backward()
+            optimizer.step()
+    for (name, one), other in zip(viewed.named_parameters(), dense.parameters(), strict=True):
+        assert one.is_contiguous() and torch.allclose(one, other, atol=1e-5), name
+    assert all(
+        torch.equal(tensor, pair.theirs.state_dict()[name])
+        for name, tensor in read_tensors(tmp_path / "theirs").items()
+    )

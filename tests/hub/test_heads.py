@@ -17,12 +17,15 @@ from trivium.hub.names import canonical, to_ours
 from trivium.model.config import Head, ModelConfig
 from trivium.model.init import build_model
 from trivium.model.mask import Side
+from trivium.model.transformer import Transformer
 
 READERS = ("bert", "roberta", "distilbert")
 WRITERS = ("gpt2", "llama", "qwen2", "qwen3", "mistral")
+REWRITERS = ("bart", "bart-scaled", "t5", "mt5", "t5-v1.1")
 CASES: list[tuple[str, Head]] = [
     *((name, head) for name in (*READERS, *WRITERS) for head in ("sequence", "token", "span")),
     ("xlm-roberta", "sequence"),
+    *((name, "sequence") for name in REWRITERS),
 ]
 
 
@@ -30,6 +33,15 @@ def theirs_of(model: torch.nn.Module, inputs: Side) -> Tensor:
     """transformers' logits in the shapes of `Transformer.classify`."""
     found = model(input_ids=inputs.ids, attention_mask=(inputs.segments > 0).long())
     return found.logits if "logits" in found else torch.stack([found.start_logits, found.end_logits], -1)
+
+
+def texts(model: Transformer, lengths: list[int] | None = None) -> Side:
+    """Ragged rows; for two stacks each ends as a text does, which is where transformers looks."""
+    side, context = sides(model, lengths)
+    if context is not None and model.config.eos_id is not None:
+        ends = (side.segments > 0).sum(1) - 1
+        side.ids[torch.arange(len(ends)), ends] = model.config.eos_id
+    return side
 
 
 def gap(one: Tensor, other: Tensor, inputs: Side) -> float:
@@ -43,7 +55,7 @@ def gap(one: Tensor, other: Tensor, inputs: Side) -> float:
 def test_labels(name: str, head: Head) -> None:
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
         pair = build_pair(name, dtype=dtype, head=head)
-        inputs, _ = sides(pair.ours)
+        inputs = texts(pair.ours)
         ours = pair.ours.classify(inputs)
         assert gap(theirs_of(pair.theirs, inputs), ours, inputs) <= tolerance
         assert ours.std() > 0.05
@@ -54,7 +66,7 @@ def test_labels(name: str, head: Head) -> None:
 def test_pairs_of_sentences(name: str) -> None:
     """BERT is told which sentence a token is of; the others are asked the same way and do not mind."""
     pair = build_pair(name, head="sequence")
-    inputs, _ = sides(pair.ours, [11, 11])
+    inputs = texts(pair.ours, [11, 11])
     types = (torch.arange(11) > 4).long().expand(2, -1)
     told = {"token_type_ids": types} if name == "bert" else {}
     theirs = pair.theirs(input_ids=inputs.ids, **told).logits
@@ -67,7 +79,7 @@ def test_pairs_of_sentences(name: str) -> None:
 def test_loss_and_gradients(name: str, head: Head) -> None:
     pair = build_pair(name, head=head)
     # For spans transformers lets padding compete: rows without any.
-    inputs, _ = sides(pair.ours, [11] * 4 if head == "span" else None)
+    inputs = texts(pair.ours, [11] * 4 if head == "span" else None)
     generator = torch.Generator().manual_seed(1)
     count, mask = len(inputs.ids), (inputs.segments > 0).long()
     call = {"input_ids": inputs.ids, "attention_mask": mask}
@@ -99,7 +111,7 @@ def test_loss_and_gradients(name: str, head: Head) -> None:
 @torch.no_grad()
 def test_folders_travel_both_ways(name: str, head: Head, tmp_path: Path) -> None:
     pair = build_pair(name, head=head, dtype=torch.float64)
-    inputs, _ = sides(pair.ours)
+    inputs = texts(pair.ours)
     expected = pair.ours.classify(inputs)
     save_model(pair.ours, tmp_path / "ours")
     theirs, info = opener_of(pair.ours.config).from_pretrained(
@@ -118,7 +130,7 @@ def test_folders_travel_both_ways(name: str, head: Head, tmp_path: Path) -> None
     assert ours.config == pair.ours.config
     settings = json.loads((tmp_path / "ours" / "config.json").read_text())
     original = json.loads((tmp_path / "theirs" / "config.json").read_text())
-    if name != "xlm-roberta":  # which is a RoBERTa by another name
+    if name not in ("xlm-roberta", "mt5"):  # a RoBERTa and a T5 v1.1 by another name
         assert settings["architectures"] == original["architectures"]
 
 
@@ -155,7 +167,7 @@ def test_a_head_that_the_file_lacks_begins_at_random_and_is_named(tmp_path: Path
     with pytest.warns(UserWarning, match=r"classifier\.dense\.weight, .*output\.bias: they begin at random"):
         model = load_model(tmp_path, head="sequence", labels=["bad", "good"])
     assert model.config.labels == ("bad", "good")
-    inputs, _ = sides(model)
+    inputs = texts(model)
     assert torch.equal(model(inputs), pair.ours(inputs))  # the encoder is the file's
     assert model.classify(inputs).shape == (4, 2)
     assert 0.01 < float(model.classifier.output.weight.std()) < 0.03  # type: ignore[union-attr]
@@ -174,13 +186,17 @@ def test_a_head_that_the_file_lacks_begins_at_random_and_is_named(tmp_path: Path
 
 @torch.no_grad()
 def test_every_head_of_every_family_from_a_language_model(tmp_path: Path) -> None:
-    for name in (*READERS, *WRITERS):
+    for name in (*READERS, *WRITERS, *REWRITERS):
         save_model(build_pair(name).ours, tmp_path / name)
-        for head, shape in (("sequence", (4, 2)), ("token", (4, 17, 2)), ("span", (4, 17, 2))):
+        shapes = (("sequence", (4, 2)), ("token", (4, 17, 2)), ("span", (4, 17, 2)))
+        for head, shape in shapes[: 1 if name in REWRITERS else 3]:
             with pytest.warns(UserWarning, match=r"no fitting weights for classifier\."):
                 model = load_model(tmp_path / name, head=head)  # type: ignore[arg-type]
-            inputs, _ = sides(model)
+            inputs = texts(model)
             assert model.classify(inputs).shape == shape
+        if name in REWRITERS:
+            with pytest.raises(HubError, match=r"ForTokenClassification; expected a class whose head trivium has"):
+                load_model(tmp_path / name, head="token")
         bare = load_model(tmp_path / name, head="none")
         with pytest.raises(ConfigError, match="a model with head none has no labels"):
             bare.classify(inputs)
@@ -191,7 +207,7 @@ def test_the_pooler_of_a_headless_bert_serves_its_classifier(tmp_path: Path) -> 
     """BertModel with a pooler, as sentence encoders are saved, and without one."""
     pair = build_pair("bert", head="none")
     pair.theirs.save_pretrained(tmp_path / "pooled")
-    inputs, _ = sides(pair.ours)
+    inputs = texts(pair.ours)
     assert torch.equal(load_model(tmp_path / "pooled")(inputs), pair.ours(inputs))
     with pytest.warns(UserWarning, match=r"weights for classifier\.output\.weight, classifier\.output\.bias:"):
         model = load_model(tmp_path / "pooled", head="sequence")
@@ -225,9 +241,9 @@ def test_heads_that_no_model_can_have() -> None:
 
 @torch.no_grad()
 def test_padding_changes_no_label() -> None:
-    for name in ("gpt2", "bert"):
+    for name in ("gpt2", "bert", "bart", "t5"):
         model = build_pair(name, head="sequence").ours
-        inputs, _ = sides(model)
+        inputs = texts(model)
         together = model.classify(inputs)
         for row, length in enumerate([9, 17, 1, 13]):
             alone = Side.from_ids([inputs.ids[row, :length].tolist()])
@@ -238,7 +254,7 @@ def test_dropout_of_heads_is_only_in_training() -> None:
     model = build_pair("bert", head="token").ours
     assert model.classifier is not None
     model.classifier.dropout = 0.5
-    inputs, _ = sides(model)
+    inputs = texts(model)
     assert torch.equal(model.classify(inputs), model.classify(inputs))
     model.train()
     assert not torch.equal(model.classify(inputs), model.classify(inputs))

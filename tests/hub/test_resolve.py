@@ -9,6 +9,7 @@ import pytest
 
 from tests.hub.server import Hub, list_tree
 from trivium.errors import HubError
+from trivium.hub import resolve as resolve_module
 from trivium.hub.resolve import resolve_folder, verify_snapshot
 
 GPT2 = "config.json generation_config.json merges.txt model.safetensors tokenizer.json tokenizer_config.json vocab.json"
@@ -178,13 +179,13 @@ def test_a_killed_download_goes_on_in_the_next_process(hub: Hub) -> None:
 def test_a_damaged_transfer_is_noticed_and_not_kept(hub: Hub, name: str) -> None:
     hub.damaged.add(name)
     answer = resolve(hub, FULL)
-    assert f"/{name} arrived damaged (hash " in answer and answer.endswith("get it again")
+    assert f"/{name} is damaged (hash " in answer and answer.endswith("do the same again to get it again")
     hub.damaged.clear()
     assert resolve(hub, FULL) == GPT2
     assert resolve(hub, FULL, HF_HUB_OFFLINE="1") == GPT2
 
 
-def test_nothing_is_said_off_a_terminal(hub: Hub) -> None:
+def test_a_short_download_says_nothing_off_a_terminal(hub: Hub) -> None:
     assert hub.run(RESOLVE, FULL).stderr == ""
 
 
@@ -200,7 +201,9 @@ def test_a_tokenizer_of_a_hub_name(hub: Hub) -> None:
     assert hub.run(TOKENIZE).stdout.strip() == "1 900"
 
 
-def test_what_a_disk_did_to_a_snapshot_is_noticed(gpt2_folder: Path, tmp_path: Path) -> None:
+def test_what_a_disk_did_to_a_snapshot_is_noticed(
+    gpt2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """T9: bit flips, truncations, zeroed blocks, missing and swapped files, each named."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
     blobs.mkdir()
@@ -209,7 +212,8 @@ def test_what_a_disk_did_to_a_snapshot_is_noticed(gpt2_folder: Path, tmp_path: P
         name = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
         shutil.copyfile(gpt2_folder / entry["path"], blobs / name)
         (snapshot / entry["path"]).symlink_to(Path("../../blobs") / name)
-    assert verify_snapshot(snapshot) == len(GPT2.split())
+    monkeypatch.setattr(resolve_module, "_LARGE_BYTES", 1000)
+    verify_snapshot(snapshot)
     draw = random.Random(0)
     for number in range(60):
         path = draw.choice(sorted(snapshot.iterdir()))
@@ -222,14 +226,54 @@ def test_what_a_disk_did_to_a_snapshot_is_noticed(gpt2_folder: Path, tmp_path: P
         ][number % 3]
         path.resolve().write_bytes(bad)
         if bad != good:
-            with pytest.raises(HubError, match=f"{path.name} has changed since it was downloaded"):
+            blob = path.resolve()
+            with pytest.raises(HubError, match=f"{path.name} is damaged .*; it was removed"):
                 verify_snapshot(snapshot)
-        path.resolve().write_bytes(good)
+            blob.write_bytes(good)
+            path.symlink_to(blob)
     for name in ("config.json", "model.safetensors"):
         blob = (snapshot / name).resolve()
         content = blob.read_bytes()
         blob.unlink()
-        with pytest.raises(HubError, match=f"{name} has changed .*not readable"):
+        with pytest.raises(HubError, match=f"{name} is damaged .*not readable"):
             verify_snapshot(snapshot)
         blob.write_bytes(content)
-    assert verify_snapshot(snapshot) == len(GPT2.split())
+        (snapshot / name).symlink_to(blob)
+    verify_snapshot(snapshot)
+    read: list[str] = []
+    monkeypatch.setattr(resolve_module, "_compare", lambda path, expected: read.append(path.name))
+    verify_snapshot(snapshot)  # what is large was read, and is as it was
+    assert read == [path.name for path in sorted(snapshot.iterdir()) if path.stat().st_size < 1000]
+
+
+def test_a_damaged_cache_is_not_used(hub: Hub) -> None:
+    assert resolve(hub, FULL) == GPT2
+    (weights,) = (hub.home / "huggingface").rglob("snapshots/*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.resolve().write_bytes(content)
+    assert "model.safetensors is damaged" in resolve(hub, FULL, HF_HUB_OFFLINE="1")
+    assert resolve(hub, FULL) == GPT2
+    assert weights.read_bytes() != bytes(content)
+
+
+SLOW = """
+import sys, time
+from huggingface_hub import file_download
+from trivium.hub import resolve
+resolve._LINE_SECONDS = 0.05
+real = file_download.http_get
+def slow(url, temp_file, **options):
+    real(url, temp_file, **options)
+    temp_file.flush()
+    time.sleep(0.3)
+file_download.http_get = slow
+resolve.resolve_folder(sys.argv[1])
+"""
+
+
+def test_a_long_download_tells_how_far_it_is_off_a_terminal(hub: Hub) -> None:
+    lines = hub.run(SLOW, FULL).stderr.splitlines()
+    assert len(lines) > 1 and all(re.fullmatch(rf"{FULL}: \d+\.\d MB downloaded", line) for line in lines), lines
+    assert not lines[-1].endswith(" 0.0 MB downloaded")
+    assert hub.run(SLOW, FULL, HF_HUB_DISABLE_PROGRESS_BARS="1").stderr == ""

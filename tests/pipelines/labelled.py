@@ -27,6 +27,8 @@ def make_labelled(
         TINY[name],
         vocab_size=tokenizer.vocab_size,
         pad_id=tokenizer.pad_id,
+        eos_id=tokenizer.eos_id,
+        norm_epsilon=1e-5 if name == "bart" else TINY[name].norm_epsilon,  # BART has no setting for it
         head=head,
         labels=labels,
         problem=problem,

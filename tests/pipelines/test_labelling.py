@@ -93,9 +93,14 @@ def test_the_alias_is_the_task(three: Path) -> None:
     assert pipeline("sentiment-analysis", model=three)(TEXTS) == pipeline("text-classification", model=three)(TEXTS)
 
 
-@pytest.fixture(scope="module", params=[("contradiction", "neutral", "entailment"), ("ENTAILMENT", "NOT")])
+NLI = ("contradiction", "neutral", "entailment")
+
+
+@pytest.fixture(scope="module", params=[("bert", NLI), ("bert", ("ENTAILMENT", "NOT")), ("bart", NLI)])
 def inference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_labelled(tmp_path_factory.mktemp("nli"), "sequence", request.param)
+    name, labels = request.param
+    kind = "wordpiece" if name == "bert" else "bpe"
+    return make_labelled(tmp_path_factory.mktemp("nli"), "sequence", labels, name=name, kind=kind)
 
 
 @pytest.mark.parametrize("options", [{}, {"multi_label": True}, {"hypothesis_template": "About {}!"}])

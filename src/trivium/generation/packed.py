@@ -51,7 +51,7 @@ class SplitLinear(nn.Module):
         self.weight, self.bias, self.threads = weight_OI, bias_O, threads
         whole = len(weight_OI) // threads * threads
         self.parts_PIO = weight_OI[:whole].view(threads, -1, weight_OI.shape[1]).transpose(1, 2)
-        if turned:
+        if turned and weight_OI.stride(0) != 1:  # GPT-2's matrices lie turned in its files
             parts_PIO = torch.empty(self.parts_PIO.shape, dtype=weight_OI.dtype)
             for own_IO, part_IO in zip(parts_PIO, self.parts_PIO, strict=True):  # twice as fast as all at once
                 own_IO.copy_(part_IO)

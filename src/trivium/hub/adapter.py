@@ -19,7 +19,7 @@ from trivium.hub.adapter_config import CONFIG, AdapterSettings, has_ending, read
 from trivium.hub.auto import load, read_generation, save_model
 from trivium.hub.convert import inside, listing, read_tensors, replace_file, write_tensors
 from trivium.hub.family import row_of, write_config
-from trivium.hub.names import Naming, Rule, canonical, expand_rules, span_name
+from trivium.hub.names import Naming, Rule, canonical, expand_rules, head_name
 from trivium.hub.resolve import resolve_folder
 from trivium.model.adapter import AdaptedLinear, adapt_linear, adapted_linears, has_adapter, merge_adapter
 from trivium.model.config import ModelConfig
@@ -270,7 +270,7 @@ def _everything(naming: Naming, config: ModelConfig) -> set[str]:
 
 def _spelled(naming: Naming, config: ModelConfig, name: str) -> str:
     """A canonical name as the class of transformers has it that this model is opened with."""
-    return name.removeprefix(naming.prefix) if config.head == "none" else span_name(naming, config.head, name)
+    return name.removeprefix(naming.prefix) if config.head == "none" else head_name(naming, config.head, name)
 
 
 def _modules(rule: Rule) -> list[str]:

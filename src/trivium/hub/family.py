@@ -115,13 +115,13 @@ def label_settings(labels: Sequence[str] | None, problem: Problem | None) -> dic
 
 def _read_head(row: Row, settings: Settings, tensors: Tensors) -> dict[str, Any]:
     head = _head_of(row, settings, tensors)
-    if head not in ("sequence", "token"):
-        return {"head": head}
-    if row.fixed["family"] == "encoder_decoder":
+    if head not in ("language", "none") and not any(head in rule.heads for rule in row.naming.rules):
         raise HubError(
-            f"config.json names {architecture_of(row, head)}; trivium reads labels with an encoder or a decoder only; "
+            f"config.json names {architecture_of(row, head)}; expected a class whose head trivium has; "
             "use another model, or load this one with head='language'"
         )
+    if head not in ("sequence", "token"):
+        return {"head": head}
     labels, stored = _read_labels(settings), settings.get("problem_type")
     problem = next((ours for ours, theirs in _PROBLEMS.items() if theirs == stored), None)
     if problem is None and stored is not None:

@@ -18,6 +18,7 @@ from trivium.errors import HubError
 from trivium.hub.auto import assemble, save_model
 from trivium.hub.convert import listing, replace_file
 from trivium.hub.family import row_of, write_config
+from trivium.hub.gguf_tokens import read_pieces, write_pieces
 from trivium.hub.names import to_theirs
 from trivium.model.config import ModelConfig
 from trivium.model.position import rotary_frequencies
@@ -103,7 +104,7 @@ def load_gguf(path: str | Path) -> tuple[Transformer, "Tokenizer"]:
     given = tensors.get("rope_freqs.weight")
     if given is not None and not torch.allclose(given, _rope_factors(model.config), rtol=1e-3):
         raise HubError(f"{path} scales rotary positions in a way of its own; expected Llama 3's; use another file")
-    return model, from_pieces(_pieces(metadata))
+    return model, from_pieces(read_pieces(metadata))
 
 
 def import_gguf(path: str | Path, out: str | Path) -> Path:
@@ -279,31 +280,6 @@ def _turn(settings: Mapping[str, Any], module: str, tensor: Tensor, *, back: boo
     return tensor.reshape(*shape, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
 
 
-def _pieces(metadata: Mapping[str, Any]) -> "PieceTable":
-    from trivium.tokenizer.pieces import PieceTable
-
-    found = {
-        key.removeprefix("tokenizer.ggml."): value
-        for key, value in metadata.items()
-        if key.startswith("tokenizer.ggml.")
-    }
-    roles = {role: found.get(f"{role}_token_id") for role in ("bos", "eos", "unknown", "padding")}
-    if not isinstance(found.get("tokens"), list):
-        raise HubError("the GGUF file has no tokenizer; expected tokenizer.ggml.tokens; use another file")
-    return PieceTable(
-        model=str(found.get("model")),
-        splitter=str(found.get("pre", "default")),
-        tokens=found["tokens"],
-        kinds=found.get("token_type") or [1] * len(found["tokens"]),
-        merges=found.get("merges") or [],
-        scores=found.get("scores") or [],
-        roles={role: int(index) for role, index in roles.items() if index is not None},
-        add_bos=bool(found.get("add_bos_token", found.get("model") == "llama")),
-        space_first=bool(found.get("add_space_prefix", True)),
-        chat_template=metadata.get("tokenizer.chat_template") or "",
-    )
-
-
 def _write(
     path: Path,
     settings: Mapping[str, Any],
@@ -326,7 +302,7 @@ def _write(
         writer.add_uint32(f"{architecture}.rope.dimension_count", settings["head_dim"])
         writer.add_uint32(f"{architecture}.attention.value_length", settings["head_dim"])
         _write_rope(writer, architecture, settings.get("rope_scaling"))
-    _write_pieces(writer, pieces)
+    write_pieces(writer, pieces)
     kind = getattr(library.GGMLQuantizationType, _KINDS[storage])
     for key, tensor in tensors.items():
         numbers = tensor.float().contiguous().numpy()
@@ -349,20 +325,3 @@ def _write_rope(writer: Any, architecture: str, scaling: Mapping[str, Any] | Non
         writer.add_float32(f"{architecture}.rope.scaling.factor", scaling["factor"])
     if original := scaling.get("original_max_position_embeddings"):
         writer.add_uint32(f"{architecture}.rope.scaling.original_context_length", original)
-
-
-def _write_pieces(writer: Any, pieces: "PieceTable") -> None:
-    writer.add_tokenizer_model(pieces.model)
-    writer.add_tokenizer_pre(pieces.splitter)
-    writer.add_token_list(pieces.tokens)
-    writer.add_token_types(pieces.kinds)
-    if pieces.merges:
-        writer.add_token_merges(pieces.merges)
-    if pieces.scores:
-        writer.add_token_scores(pieces.scores)
-    for role, index in pieces.roles.items():
-        writer.add_uint32(f"tokenizer.ggml.{role}_token_id", index)
-    writer.add_add_bos_token(pieces.add_bos)
-    writer.add_add_space_prefix(pieces.space_first)
-    if pieces.chat_template:
-        writer.add_chat_template(pieces.chat_template)

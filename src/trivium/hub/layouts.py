@@ -34,6 +34,7 @@ _HEAD = Rule("lm_head.weight", ("head.weight",))
 _SEQUENCE: tuple[Head, ...] = ("sequence",)
 _TOKEN: tuple[Head, ...] = ("token",)
 _BOTH: tuple[Head, ...] = ("sequence", "token")
+_DENSE = _rules("dense classifier.dense, out_proj classifier.output", prefix="classification_head.", heads=_SEQUENCE)
 _SPAN = _rules("qa_outputs classifier.output", heads=("span",))
 
 GPT2 = Naming(
@@ -154,11 +155,13 @@ def _t5_stack(stack: str, ffn: int) -> tuple[Rule, ...]:
 
 
 T5 = Naming(
+    prefixes={"sequence": "transformer."},
     # The first T5 files carried a bias table that their own cross-attention never read.
     ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.",),
     rules=(
         _table("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", copy_unscaled=True),
         _HEAD,
+        *_DENSE,
         *_t5_stack("encoder", 1),
         *_t5_stack("decoder", 2),
     ),
@@ -166,7 +169,7 @@ T5 = Naming(
 
 LLAMA = Naming(
     prefix="model.",
-    span_prefix="transformer.",
+    prefixes={"span": "transformer."},
     ignored=(r"\.rotary_emb\.inv_freq$",),
     rules=(
         _HEAD,
@@ -185,7 +188,7 @@ LLAMA = Naming(
 )
 
 
-MISTRAL = replace(LLAMA, span_prefix="")
+MISTRAL = replace(LLAMA, prefixes={})
 
 
 def _marian_stack(stack: str) -> tuple[Rule, ...]:
@@ -240,5 +243,5 @@ def _bart_places(stack: str, ours: str) -> tuple[Rule, ...]:
 BART = Naming(
     prefix="model.",
     ignored=(r"^final_logits_bias$", r"^model\.(encoder|decoder)\.version$"),
-    rules=(*_TWO_STACKS, *_bart_places("encoder", "embedding.context"), *_bart_places("decoder", "embedding")),
+    rules=(*_TWO_STACKS, *_DENSE, *_bart_places("encoder", "embedding.context"), *_bart_places("decoder", "embedding")),
 )

@@ -5,7 +5,7 @@ Knows names, transposes and concatenations. Does not know config files (family.p
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class Naming:
 
     rules: tuple[Rule, ...]
     prefix: str = ""  # AutoModel saves without it
-    span_prefix: str = ""  # what some classes for question answering have instead
+    prefixes: Mapping[Head, str] = field(default_factory=dict)  # what the classes of some heads have instead
     sinusoids: tuple[str, ...] = ()  # tables that the file must hold though they are no weights
     ignored: tuple[str, ...] = ()  # patterns: buffers that are a function of the config, heads we do not have
 
@@ -57,8 +57,8 @@ def canonical(naming: Naming, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     full: dict[str, Tensor] = {}
     outside = {_root(rule.theirs) for rule in naming.rules if not rule.theirs.startswith(naming.prefix)}
     for name, tensor in tensors.items():
-        if naming.span_prefix and name.startswith(naming.span_prefix):
-            name = naming.prefix + name.removeprefix(naming.span_prefix)
+        if other := next((each for each in naming.prefixes.values() if name.startswith(each)), ""):
+            name = naming.prefix + name.removeprefix(other)
         elif not name.startswith(naming.prefix) and _root(name) not in outside:
             name = naming.prefix + name
         name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
@@ -128,7 +128,8 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
         copies = rule.aliases if rule.copy_untied and not config.tie_embeddings else ()
         if rule.copy_unscaled and config.tie_embeddings and not config.head_scale and config.head == "language":
             copies = ("lm_head.weight",)
-        theirs.update(dict.fromkeys((span_name(naming, config.head, rule.theirs), *copies), tensor))
+        name = rule.theirs if rule.heads else head_name(naming, config.head, rule.theirs)
+        theirs.update(dict.fromkeys((name, *copies), tensor))
         left.difference_update(rule.ours)
     for name in naming.sinusoids:
         places, table = torch.arange(config.max_positions or 1024), tensors["embedding.tokens.weight"]
@@ -141,11 +142,10 @@ def to_theirs(naming: Naming, config: ModelConfig, tensors: Mapping[str, Tensor]
     return theirs
 
 
-def span_name(naming: Naming, head: Head, name: str) -> str:
+def head_name(naming: Naming, head: Head, name: str) -> str:
     """A canonical name as the class for this head spells it."""
-    if head == "span" and naming.span_prefix and name.startswith(naming.prefix):
-        return naming.span_prefix + name.removeprefix(naming.prefix)
-    return name
+    other = naming.prefixes.get(head)
+    return other + name.removeprefix(naming.prefix) if other and name.startswith(naming.prefix) else name
 
 
 def expand_rules(naming: Naming, config: ModelConfig, ours: Mapping[str, object]) -> list[Rule]:

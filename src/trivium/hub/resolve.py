@@ -6,19 +6,25 @@ folder here. Its variables (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE) are 
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from trivium.errors import HubError
+from trivium.folder import read_json
+from trivium.hub.convert import replace_file
 
 # What a model folder needs: never pickles, never code, nothing from subfolders.
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
 # Some repositories have the same weights a second time, for their makers' own programs.
 _NEVER = ["*/*", "consolidated*"]
+_VERIFIED = "trivium-verified.json"
+_LARGE_BYTES = 2**24
+_LINE_SECONDS = 10.0
 _NAME = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 
 
@@ -45,17 +51,13 @@ def _download(repo: str, revision: str | None) -> Path:
     # Imported here: reading a local folder should not pay for an HTTP client.
     from huggingface_hub import snapshot_download
 
-    start = time.time()
     try:
-        with _bars_on_terminals_only():
+        with _progress_of(repo):
             found = snapshot_download(repo, revision=revision, allow_patterns=_FILES, ignore_patterns=_NEVER)
     except Exception as error:  # the client's own, and those of the libraries that it is made of
         raise HubError(f"{_why_not(repo, revision, error)}") from error
-    folder = Path(found)
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.stat().st_mtime >= start - 1:
-            _check(path)
-    return folder
+    verify_snapshot(Path(found))
+    return Path(found)
 
 
 def _why_not(repo: str, revision: str | None, error: Exception) -> str:
@@ -95,25 +97,26 @@ def _why_not(repo: str, revision: str | None, error: Exception) -> str:
     return f"{head} {what}; expected a model folder here or a hub that answers; {advice}"
 
 
-def verify_snapshot(folder: str | Path) -> int:
-    """Compare every file of a downloaded snapshot with the hub's hash and give how many have one.
+def verify_snapshot(folder: Path) -> None:
+    """Compare the files of a downloaded snapshot with the hub's hashes, which are the names of its blobs.
 
-    Raises `HubError` that names the first that differs: what a disk did to it since, too. Reads every byte.
+    A large file is read once for each state of it (size and time of change), which a file beside the blobs notes:
+    hashing takes ten times as long as opening. Raises `HubError` that names the first that differs and removes it.
     """
-    paths = sorted(path for path in Path(folder).iterdir() if _hash_of(path))
-    for path in paths:
-        _compare(path, "has changed since it was downloaded")
-    return len(paths)
-
-
-def _check(path: Path) -> None:
-    """Compare a file that just came with the hub's hash; a damaged one is thrown away."""
-    try:
-        _compare(path, "arrived damaged")
-    except HubError:
-        path.resolve().unlink()
-        path.unlink()
-        raise
+    record = folder.parent.parent / _VERIFIED
+    known = read_json(record) if record.is_file() else {}
+    found = dict(known)
+    for path in sorted(folder.iterdir()):
+        if (expected := _hash_of(path)) is None:
+            continue
+        state = [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
+        if known.get(expected) != state or state[0] < _LARGE_BYTES:
+            _compare(path, expected)
+        if state[0] >= _LARGE_BYTES:
+            found[expected] = state
+    if found != known:
+        with contextlib.suppress(HubError, OSError):  # a cache that is others': it is read again next time
+            replace_file(record, lambda temporary: temporary.write_text(json.dumps(found), encoding="utf-8"))
 
 
 def _hash_of(path: Path) -> str | None:
@@ -122,9 +125,7 @@ def _hash_of(path: Path) -> str | None:
     return name if path.is_symlink() and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name) else None
 
 
-def _compare(path: Path, what: str) -> None:
-    if (expected := _hash_of(path)) is None:
-        return
+def _compare(path: Path, expected: str) -> None:
     try:
         size = path.stat().st_size
         digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(b"blob %d\0" % size)  # as git does
@@ -134,21 +135,45 @@ def _compare(path: Path, what: str) -> None:
         found = digest.hexdigest()
     except OSError as error:
         found = f"not readable: {error}"
-    if found != expected:
-        raise HubError(
-            f"{path} {what} (hash {found[:40]}, the hub says {expected[:12]}…); expected them equal; get it again"
-        )
+    if found == expected:
+        return
+    with contextlib.suppress(OSError):
+        path.resolve().unlink(missing_ok=True)
+        path.unlink()
+    what = f"{path} is damaged (hash {found[:40]}, the hub says {expected[:12]}…)"
+    raise HubError(f"{what}; expected them equal; it was removed: do the same again to get it again")
 
 
 @contextlib.contextmanager
-def _bars_on_terminals_only() -> Iterator[None]:
+def _progress_of(repo: str) -> Iterator[None]:
+    """The client's bars on a terminal, else a line every ten seconds."""
+    from huggingface_hub import constants, file_download
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if sys.stderr.isatty() or are_progress_bars_disabled():
         yield
         return
+    blobs = Path(constants.HF_HUB_CACHE, file_download.repo_folder_name(repo_id=repo, repo_type="model"), "blobs")
+    start, done = _bytes_in(blobs), threading.Event()
+
+    def tell() -> None:
+        while not done.wait(_LINE_SECONDS):
+            print(f"{repo}: {(_bytes_in(blobs) - start) / 1e6:,.1f} MB downloaded", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
     disable_progress_bars()
+    teller.start()
     try:
         yield
     finally:
         enable_progress_bars()
+        done.set()
+        teller.join()
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):  # renamed meanwhile
+            total += path.stat().st_size
+    return total

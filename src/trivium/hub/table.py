@@ -248,16 +248,6 @@ TABLE: dict[str, Row] = {
         write=_write_t5,
         loose=("tie_embeddings",),
     ),
-    "mt5": Row(  # T5 v1.1 by another name, and therefore written as that
-        architecture="MT5ForConditionalGeneration",
-        naming=layouts.T5,
-        fixed=_T5,
-        keys=_T5_KEYS,
-        requires={"is_encoder_decoder": True},
-        read=_read_mt5,
-        write=_write_t5,
-        loose=("tie_embeddings",),
-    ),
     "llama": Row(
         architecture="LlamaForCausalLM",
         naming=layouts.LLAMA,
@@ -341,6 +331,8 @@ TABLE: dict[str, Row] = {
     ),
 }
 TABLE["xlm-roberta"] = replace(TABLE["roberta"], architecture="XLMRobertaForMaskedLM")
+# T5 v1.1 by another name, and therefore written as that.
+TABLE["mt5"] = replace(TABLE["t5"], architecture="MT5ForConditionalGeneration", read=_read_mt5)
 
 # Known by name, and why the core does not grow for them (at most one config field and 40 lines each).
 LEFT_OUT = {

@@ -113,9 +113,9 @@ class ModelConfig:
             raise ConfigError(f"head {self.head} without labels; expected the names of the classes; set labels")
         if (self.head, self.problem, len(self.labels)) == ("sequence", "single", 1):
             raise ConfigError(f"one class, {self.labels[0]}, to choose from; expected two; set problem=regression")
-        if self.head not in ("language", "none") and self.family == "encoder_decoder":
+        if self.head in ("token", "span") and self.family == "encoder_decoder":
             raise ConfigError(
-                f"head {self.head} on an encoder_decoder; expected an encoder or a decoder; set head=language or none"
+                f"head {self.head} on an encoder_decoder; expected an encoder or a decoder; set head=sequence for texts"
             )
         if self.position == "learned" and self.max_positions < 1:
             raise ConfigError("learned positions need a table size; expected max_positions ≥ 1; set it")

@@ -194,8 +194,19 @@ class Transformer(nn.Module):
                 f"a model with head {self.config.head} has no labels; expected head sequence, token or span; "
                 "load one that was fine-tuned, or load_model(…, head=…) to begin with a fresh head"
             )
-        hidden_BTD = self.decode(inputs) if self.encoder is None else self.encode(inputs, types_BT)
+        if self.encoder is None:
+            hidden_BTD = self.decode(inputs)
+        elif self.decoder is None:
+            hidden_BTD = self.encode(inputs, types_BT)
+        else:
+            hidden_BTD = self(self._delayed(inputs), inputs)
         return torch.as_tensor(self.classifier(hidden_BTD, inputs.segments))
+
+    def _delayed(self, side: Side) -> Side:
+        """One document a row as its decoder reads it to write it again: a start token, then all but the last."""
+        ids_BT, start = side.ids.roll(1, dims=1), self.config.decoder_start_id
+        ids_BT[:, 0] = self.config.pad_id if start is None else start
+        return Side(ids_BT, side.positions, side.segments)
 
     def decode(
         self,

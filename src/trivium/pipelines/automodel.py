@@ -82,12 +82,12 @@ def _labels(num_labels: int | None, id2label: Mapping[Any, str] | None) -> list[
     return None if num_labels is None else [f"LABEL_{index}" for index in range(num_labels)]
 
 
-_READERS = ("encoder", "decoder")
+_READERS, _ALL = ("encoder", "decoder"), ("encoder", "decoder", "encoder_decoder")
 AutoModelForCausalLM = Opener("AutoModelForCausalLM", "language", ("decoder",))
 AutoModelForMaskedLM = Opener("AutoModelForMaskedLM", "language", ("encoder",))
 AutoModelForSeq2SeqLM = Opener("AutoModelForSeq2SeqLM", "language", ("encoder_decoder",))
-AutoModelForSequenceClassification = Opener("AutoModelForSequenceClassification", "sequence", _READERS)
+AutoModelForSequenceClassification = Opener("AutoModelForSequenceClassification", "sequence", _ALL)
 AutoModelForTokenClassification = Opener("AutoModelForTokenClassification", "token", _READERS)
 AutoModelForQuestionAnswering = Opener("AutoModelForQuestionAnswering", "span", _READERS)
-AutoModel = Opener("AutoModel", "none", (*_READERS, "encoder_decoder"))
+AutoModel = Opener("AutoModel", "none", _ALL)
 _OPENERS = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM)

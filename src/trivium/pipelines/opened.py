@@ -90,7 +90,9 @@ class OpenedModel:
         `labels` are as transformers wants them: not shifted for a decoder, −100 where nothing is learned. Raises
         `RequestError` for an encoder–decoder without anything for its decoder to read.
         """
-        if self.config.family == "encoder_decoder":
+        if self.config.family == "encoder_decoder" and self.config.head == "sequence":
+            output = ModelOutput(logits=self.transformer.classify(right_padded(input_ids, attention_mask)[0]))
+        elif self.config.family == "encoder_decoder":
             output = self._rewrite(input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, labels)
         else:
             output = self._read(input_ids, attention_mask, token_type_ids)

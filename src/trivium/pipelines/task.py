@@ -74,7 +74,7 @@ TASKS: dict[str, Task] = {
         lone=True,
     ),
     "text-classification": Task(
-        families=_READERS,
+        families=_ALL,
         heads=("sequence",),
         models=("distilbert-base-uncased-finetuned-sst-2-english", "uer/roberta-base-finetuned-jd-binary-chinese"),
         run=labelling.label_texts,
@@ -82,7 +82,7 @@ TASKS: dict[str, Task] = {
         boxed=True,
     ),
     "zero-shot-classification": Task(
-        families=_READERS,
+        families=_ALL,
         heads=("sequence",),
         models=("typeform/distilbert-base-uncased-mnli", "cross-encoder/nli-distilroberta-base"),
         run=labelling.label_freely,

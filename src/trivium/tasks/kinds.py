@@ -13,6 +13,7 @@ from trivium.errors import ConfigError, DataError
 from trivium.tasks.sample import Sample, Setting
 from trivium.tasks.task import Kind, Row
 from trivium.tokenizer import Encoded
+from trivium.tokenizer.chat_mask import encode_chat_training
 from trivium.tokenizer.windows import cut_end, cut_windows
 
 Found = tuple[list[Sample], int]
@@ -68,8 +69,6 @@ def encode_text(setting: Setting, row: Row, number: int) -> Found:
 def encode_chat(setting: Setting, row: Row, number: int) -> Found:
     """A chat, of which what the assistant says is learned; the last answer is what is asked for."""
     tokenizer, limits, messages = setting.tokenizer, setting.limits, row["messages"]
-    from trivium.tokenizer.chat_mask import encode_chat_training
-
     ids, trained = encode_chat_training(tokenizer, messages, tools=row.get("tools"))
     excess = _beyond(len(ids), limits.source)
     if excess and limits.on_long in ("drop", "split"):

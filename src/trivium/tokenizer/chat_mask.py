@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from trivium.errors import ConfigError, DataError, RequestError
-from trivium.tokenizer.call import no_panic, refuse_surrogates
 from trivium.tokenizer.chat import Guard, choose_template, render_chat
+from trivium.tokenizer.guard import reading
 
 if TYPE_CHECKING:
     from trivium.tokenizer.tokenizer import Tokenizer
@@ -132,12 +132,8 @@ class ChatFormat:
         return self._guard.name_controls(text)
 
     def _encode(self, text: str, spans: list[Span]) -> tuple[list[int], list[bool]]:
-        try:
-            with no_panic():
-                found = self._guard.backend.encode(text, add_special_tokens=False)
-        except TypeError:
-            refuse_surrogates([text])
-            raise
+        with reading([text]):
+            found = self._guard.backend.encode(text, add_special_tokens=False)
         ids = [self._guard.originals.get(each, each) for each in found.ids]
         return ids, mark_tokens(found.offsets, spans)
 

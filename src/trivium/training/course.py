@@ -3,7 +3,6 @@
 Pretraining's own are `Materials`; fine-tuning's are in finetuning.py.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -27,47 +26,76 @@ class Settings(Protocol):
         """The run folder; the others are the configs of the same names."""
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """What order and dropout depend on."""
+
     @property
-    def budget(self) -> BudgetConfig: ...
+    def budget(self) -> BudgetConfig:
+        """How long."""
+
     @property
-    def save(self) -> SaveConfig: ...
+    def save(self) -> SaveConfig:
+        """When to save, to evaluate and to stop early."""
+
     @property
-    def schedule(self) -> ScheduleConfig: ...
+    def schedule(self) -> ScheduleConfig:
+        """The rate over the budget."""
+
     @property
-    def optimizer(self) -> OptimizerConfig: ...
+    def optimizer(self) -> OptimizerConfig:
+        """How weights move."""
+
     @property
-    def loss(self) -> LossConfig: ...
+    def loss(self) -> LossConfig:
+        """Options of the cross-entropy."""
 
 
 class BatchSource(Protocol):
     """Batches by number: data/loader.py's `Loader`, data/examples.py's `ExampleLoader`."""
 
     @property
-    def num_micro_steps(self) -> int: ...
+    def num_micro_steps(self) -> int:
+        """Micro-batches in a batch."""
+
     @property
-    def tokens_per_batch(self) -> int: ...
+    def tokens_per_batch(self) -> int:
+        """Tokens that a step reads, as planned."""
+
     @property
-    def steps_per_epoch(self) -> float: ...
-    def batch_at(self, step: int, micro_step: int = 0) -> Batch: ...
-    def valid_batches(self, limit_rows: int | None = None) -> Iterator[Batch]: ...
+    def steps_per_epoch(self) -> float:
+        """Steps in which all data are read once."""
+
+    def batch_at(self, step: int, micro_step: int = 0) -> Batch:
+        """What a micro-step trains on."""
 
 
 class Course(Protocol):
     """A run as the loop sees it."""
 
     @property
-    def recipe(self) -> Settings: ...
+    def recipe(self) -> Settings:
+        """Its settings."""
+
     @property
-    def train(self) -> BatchSource: ...
+    def train(self) -> BatchSource:
+        """What it learns from."""
+
     @property
-    def tokenizer(self) -> Tokenizer: ...
+    def tokenizer(self) -> Tokenizer:
+        """What its folders are saved with."""
+
     @property
-    def fingerprint(self) -> dict[str, str]: ...
+    def fingerprint(self) -> dict[str, str]:
+        """The machine, and a hash of the data, which a checkpoint must share."""
+
     @property
-    def compute_dtype(self) -> torch.dtype: ...
+    def compute_dtype(self) -> torch.dtype:
+        """What matrix products are computed in."""
+
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Where."""
+
     def score(self, model: Transformer) -> dict[str, Any]:
         """Named numbers of the held-out part, `loss` among them."""
 
