@@ -235,10 +235,9 @@ def test_what_a_disk_did_to_a_snapshot_is_noticed(
         blob = (snapshot / name).resolve()
         content = blob.read_bytes()
         blob.unlink()
-        with pytest.raises(HubError, match=f"{name} is damaged .*not readable"):
+        with pytest.raises(HubError, match=f"{name} is damaged or not readable"):
             verify_snapshot(snapshot)
         blob.write_bytes(content)
-        (snapshot / name).symlink_to(blob)
     verify_snapshot(snapshot)
     read: list[str] = []
     monkeypatch.setattr(resolve_module, "_compare", lambda path, expected: read.append(path.name))

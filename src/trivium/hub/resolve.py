@@ -133,8 +133,8 @@ def _compare(path: Path, expected: str) -> None:
             while part := file.read(1 << 20):
                 digest.update(part)
         found = digest.hexdigest()
-    except OSError as error:
-        found = f"not readable: {error}"
+    except OSError as error:  # perhaps others' file: not ours to remove
+        raise HubError(f"{path} is damaged or not readable ({error}); expected a whole file; delete it") from error
     if found == expected:
         return
     with contextlib.suppress(OSError):
