@@ -55,7 +55,7 @@ BUDGETS = {
     "data": 4620,
     "hub": 2830,
     "generation": 1820,
-    "tasks": 480,
+    "tasks": 500,
     "evaluation": 1760,
     "training": 2200,
     "pipelines": 1800,
