@@ -17,7 +17,7 @@ from trivium.data.corpus import corpus_key, python_documents
 from trivium.data.debian import Description, long_enough, read_descriptions, split_descriptions
 from trivium.data.dedup import HashSet, digest_letters, letters_of
 from trivium.data.fetch import Package, fetch_debian, fetch_python, list_debian, list_members, read_members
-from trivium.data.prose import is_english, keep_prose, read_page, read_prose
+from trivium.data.prose import is_english, is_prose, keep_prose, read_page, read_prose
 from trivium.data.source import Document
 from trivium.data.split import HeldOut, hold_out
 
@@ -35,6 +35,7 @@ r-doc-html bash-doc
 UNWANTED = re.compile(
     r"/_sources/|/translations/|/_modules/|/(?:copyright|changelog|NEWS|genindex|search|py-modindex)\b"
     r"|linux-doc[^/]*/html/|/rust-doc/html/(?:std|core|alloc|proc_macro|test|src)/|/locale/|/doc-base/"
+    r"|/(?:html|installation-guide-\w+)/(?!en\b)[a-z]{2}(?:[-_][A-Za-z]{2,4})?/"
     r"|/(?!jargon)[^/]+\.txt(?:\.gz)?$"
 )
 BOTOCORE_BYTES = 60_000  # of each service: some hundred of them repeat one another's sentences
@@ -52,6 +53,8 @@ def prose_rows(
     seen = HashSet()
     for package, _, paragraphs in _read_all(kept, held, note):
         fresh = [text for text in paragraphs if _is_new(text, seen, held, counts)]
+        if package is not None:  # a heading whose paragraphs went goes too
+            fresh = keep_prose((not is_prose(text), text) for text in fresh)
         text = "\n\n".join(fresh)
         if fresh and len(text) < SHORTEST and package is not None and package.kind != "installed":
             counts["document too short"] += 1
@@ -71,7 +74,9 @@ def held_out_texts(descriptions: list[Description]) -> tuple[list[Description], 
     away = [each for part, each in parts if part != "train"]
     gone = {each.package for each in away} | {each.origin for each in away}
     kept = [each for each in descriptions if each.package not in gone and each.origin not in gone]
-    documents = [Document(text, each.package) for each in away for text in (each.text, each.synopsis)]
+    # Paragraphs on their own too: a short one would drown among the windows of its whole text.
+    texts = ((each.text, each.synopsis, *each.text.split("\n\n")) for each in away)
+    documents = [Document(text, "held out") for text in set().union(*texts)]
     sizes: Counter[str] = Counter()
     for document in python_documents():
         sizes[document.source] += len(document.text.encode())

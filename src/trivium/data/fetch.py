@@ -144,6 +144,7 @@ def update_debian() -> None:
         return
     (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
     run_client(["apt-get", *_private(), "--error-on=any", "update"], "Debian's package indexes")
     (folder / "updated").touch()
 
@@ -299,6 +300,7 @@ def _private() -> list[str]:
     folder = cache_folder("apt")
     options = {
         "Dir::State::lists": folder / "lists",
+        "Dir::State::status": folder / "status",  # nothing: what is installed must not decide what is fetched
         "Dir::Cache": folder / "cache",
         "Acquire::Languages": "en",
         "APT::Sandbox::User": "root",  # no other user may see the private state, nor need to
