@@ -76,7 +76,7 @@ def held_out_texts(descriptions: list[Description]) -> tuple[list[Description], 
     kept = [each for each in descriptions if each.package not in gone and each.origin not in gone]
     # Paragraphs on their own too: a short one would drown among the windows of its whole text.
     texts = ((each.text, each.synopsis, *each.text.split("\n\n")) for each in away)
-    documents = [Document(text, "held out") for text in set().union(*texts)]
+    documents = [Document(text, "held out") for text in set[str]().union(*texts)]
     sizes: Counter[str] = Counter()
     for document in python_documents():
         sizes[document.source] += len(document.text.encode())
