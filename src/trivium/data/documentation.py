@@ -45,7 +45,7 @@ Prose = tuple[Package | None, str, list[str]]  # package, file, paragraphs
 
 
 def prose_rows(
-    counts: Counter[str], note: Callable[[Package], None], by_package: Counter[str]
+    counts: Counter[str], note: Callable[[Package], object], by_package: Counter[str]
 ) -> Iterator[dict[str, str]]:
     """{"text", "from"}: one file or description a row, no paragraph twice, nothing that is held out elsewhere."""
     descriptions = read_descriptions(Counter())
@@ -96,7 +96,7 @@ def _is_new(text: str, seen: HashSet, held: HeldOut, counts: Counter[str]) -> bo
     return True
 
 
-def _read_all(kept: Iterable[Description], held: HeldOut, note: Callable[[Package], None]) -> Iterator[Prose]:
+def _read_all(kept: Iterable[Description], held: HeldOut, note: Callable[[Package], object]) -> Iterator[Prose]:
     for each in kept:
         yield None, each.package, each.text.split("\n\n")
     for name in list_debian(MANUALS.split()):
@@ -110,7 +110,7 @@ def _read_all(kept: Iterable[Description], held: HeldOut, note: Callable[[Packag
     yield from _read_docstrings(held, note)
 
 
-def _read_botocore(note: Callable[[Package], None]) -> Iterator[Prose]:
+def _read_botocore(note: Callable[[Package], object]) -> Iterator[Prose]:
     """What the newest version of each service's interface says of itself, a document a service, cut short."""
     package = fetch_python("botocore")
     note(package)
@@ -144,7 +144,7 @@ def _descriptions_in(value: Any) -> Iterator[str]:
             yield from _descriptions_in(inner)
 
 
-def _read_docstrings(held: HeldOut, note: Callable[[Package], None]) -> Iterator[Prose]:
+def _read_docstrings(held: HeldOut, note: Callable[[Package], object]) -> Iterator[Prose]:
     """The docstrings of this installation, without the packages held out there; sections such as Args stay out."""
     version = sys.version.split()[0]
     package = Package(Path(sys.prefix), "installed", "python-docstrings", version, DOCSTRINGS, corpus_key())

@@ -269,9 +269,8 @@ def run_client(command: Sequence[str], wanted: str, *, folder: Path | None = Non
         told = next(
             (line for line in said if re.match(r"(E:|ERROR|npm error|.*No module)", line)), (said or ["no word"])[-1]
         )
-        raise DataError(
-            f"{client} could not get {wanted} ({told.strip()}); check the network and the name, then try again"
-        )
+        stale = f" or, for newer indexes, delete {cache_folder('apt')}" if client == "apt-get" else ""
+        raise DataError(f"{client} could not get {wanted} ({told.strip()}); check the network and the name{stale}")
     return done.stdout
 
 
