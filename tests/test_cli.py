@@ -191,7 +191,7 @@ def test_sources_are_listed_and_built(
     from trivium.data.sources import SOURCES, Source
 
     code, out, _ = run(monkeypatch, capsys, "data", "sources", "list")
-    assert code == 0 and "poetry-zh" in out and "verse: regular verse" in out
+    assert code == 0 and "poetry-zh" in out and "text: regular verse" in out
     assert json.loads(run(monkeypatch, capsys, "data", "sources", "list", "--json")[1]).keys() == SOURCES.keys()
     monkeypatch.setitem(SOURCES, "small", Source("one row", "text", lambda harvest: iter([("train", {"text": "a"})])))
     code, out, _ = run(monkeypatch, capsys, "data", "sources", "build", "small", "--out", tmp_path / "small")

@@ -202,7 +202,7 @@ def test_prose_holds_nothing_that_is_held_out(release: Path, monkeypatch: pytest
     for text in (sentence("own", 9), sentence("service", 9), pairs["train"][0]["source"]):
         assert text in trained
     manifest = read_licences(folder)
-    licences = {each["name"]: (each["licence"], each["rows"]) for each in manifest["packages"]}
+    licences = {each["name"]: (each["licence"], each.get("rows")) for each in manifest["packages"]}
     assert licences["manpages"][0] == "GPL-2+" and licences["botocore"] == ("Apache-2.0", 1)
     assert manifest["left_out"]["paragraph held out elsewhere"] > len(held)
 
@@ -272,6 +272,7 @@ def test_verse_is_regular_simplified_and_split_by_cluster(poetry: None, tmp_path
     for _, row in every:
         count, length = {"五言绝句": (4, 5), "七言律诗": (8, 7), "七言绝句": (4, 7)}[row["form"]]
         assert len(row["lines"]) == count and {len(line) for line in row["lines"]} == {length + 1}
+        assert row["text"].split("\n") == [f"《{row['title']}》{row['author']} {row['form']}", *row["lines"]]
         assert not set("雲風長") & set("".join([row["title"], *row["lines"]]))
     assert len({name for name, row in every if row["title"].startswith("长篇")}) == 1  # a series stays together
     assert not [row for _, row in every if row["title"] in ("odd", "rest", "again", "other")]

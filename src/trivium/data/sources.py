@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trivium.data.fetch import Package, debian_index, fetch_debian, fetch_npm, fetch_python, hash_file
+from trivium.data.fetch import Package, debian_index, fetch_debian, fetch_npm, fetch_python
+from trivium.data.shards import hash_file
 from trivium.errors import ConfigError, DataError
 
 MANIFEST = "LICENCES.json"
@@ -194,7 +195,7 @@ SOURCES = {
     "debian-sections": Source("what Debian's packages are, to their sections", "labelled", _make_sections),
     "idioms-zh": Source("what Chinese idioms mean, to the idioms", "pair", _make_idioms),
     "manpages-zh": Source("Chinese manual pages, to their one-line names", "pair", _make_manuals),
-    "poetry-zh": Source("regular verse of the Tang and Song, simplified", "verse", _make_poetry),
+    "poetry-zh": Source("regular verse of the Tang and Song, simplified", "text", _make_poetry),
     "prose-en": Source("English technical prose: manuals, descriptions, docstrings", "text", _make_prose),
     "reviews-zh": Source("Chinese reviews, positive or negative", "labelled", _make_chinese_reviews),
     "rotten-tomatoes": Source("English sentences about films, positive or negative", "labelled", _make_films),
