@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -208,7 +209,7 @@ def test_prose_holds_nothing_that_is_held_out(release: Path, monkeypatch: pytest
 
 
 def shingles(text: str, size: int = 6) -> set[tuple[str, ...]]:
-    words = text.lower().split()
+    words = re.findall(r"[^\W\d_]+", text.lower())
     return {tuple(words[at : at + size]) for at in range(len(words) - size + 1)}
 
 

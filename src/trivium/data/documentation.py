@@ -38,6 +38,7 @@ UNWANTED = re.compile(
     r"|/(?:html|installation-guide-\w+)/(?!en\b)[a-z]{2}(?:[-_][A-Za-z]{2,4})?/"
     r"|/(?!jargon)[^/]+\.txt(?:\.gz)?$"
 )
+PIECES = re.compile(r"(?<=[.!?:;])\s+|\n+")
 BOTOCORE_BYTES = 60_000  # of each service: some hundred of them repeat one another's sentences
 SHORTEST = 200  # characters of a document
 DOCSTRINGS = "PSF-2.0 and that of each installed package that trivium needs (BSD-3-Clause, Apache-2.0, MIT)"
@@ -74,9 +75,9 @@ def held_out_texts(descriptions: list[Description]) -> tuple[list[Description], 
     away = [each for part, each in parts if part != "train"]
     gone = {each.package for each in away} | {each.origin for each in away}
     kept = [each for each in descriptions if each.package not in gone and each.origin not in gone]
-    # Paragraphs on their own too: a short one would drown among the windows of its whole text.
-    texts = ((each.text, each.synopsis, *each.text.split("\n\n")) for each in away)
-    documents = [Document(text, "held out") for text in set[str]().union(*texts)]
+    # Paragraphs and sentences on their own too: `HeldOut` compares what is short with short texts alone.
+    texts = ((each.text, each.synopsis, *PIECES.split(each.text), *each.text.split("\n\n")) for each in away)
+    documents = [Document(text, "held out") for text in set[str]().union(*texts) if len(text) >= 40]
     sizes: Counter[str] = Counter()
     for document in python_documents():
         sizes[document.source] += len(document.text.encode())
