@@ -188,7 +188,7 @@ def test_the_installed_script_runs() -> None:
 def test_sources_are_listed_and_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from trivium.data.sources import SOURCES, Source
+    from trivium.sources.catalogue import SOURCES, Source
 
     code, out, _ = run(monkeypatch, capsys, "data", "sources", "list")
     assert code == 0 and "poetry-zh" in out and "text: regular verse" in out

