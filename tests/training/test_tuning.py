@@ -227,7 +227,8 @@ def test_what_cannot_be_is_one_sentence(two: Path, tmp_path: Path, tokenizer: To
     add_adapter(model, LoraConfig(rank=2))
     with pytest.raises(ConfigError, match="has an adapter already"):
         finetune(model, own, task="summarization", data=pairs(20), **run)
-    labelled = load_model(encoder, head="sequence", labels=["x", "y"], problem="multi")
+    with pytest.warns(UserWarning, match="begin at random"):
+        labelled = load_model(encoder, head="sequence", labels=["x", "y"], problem="multi")
     one = [{"text": f"the {animal}", "label": "xy"[n % 2]} for n, animal in enumerate(ANIMALS)]
     with pytest.raises(ConfigError, match=r"sequence \(multi\) .* expected head sequence \(single\)"):
         finetune(labelled, tokenizer, task="text-classification", data=one, **run)
