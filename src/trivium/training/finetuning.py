@@ -87,7 +87,7 @@ def finetune(
         keep_freed_memory()
         course = gather_course(subject, recipe, progress or (lambda _: None))
         if _is_same(run, course.recipe) and (run / "result.json").is_file():
-            return _finished(run, subject, course)
+            return _remember(model, course, _finished(run, subject, course))
         (run / "result.json").unlink(missing_ok=True)
         Storage().sync(run)
         save_config(course.recipe, unfinished_name(run / "config.yaml"))
@@ -98,7 +98,7 @@ def finetune(
             restore_latest(state, run, course.fingerprint)
             with Monitor(run, name=course.recipe.task, lines=state.counters.lines, quiet=quiet) as monitor:
                 train(state, course, monitor, course.show)
-            return _finish(state, course)
+            return _remember(model, course, _finish(state, course))
         finally:  # a model in memory is given back as it came, but for what it has learned
             subject.model.train(training).requires_grad_(True).to(device)
 
@@ -159,7 +159,7 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
             folder,
             tokenizer=course.tokenizer,
             generation=course.decoding,
-            tasks={recipe.task: {"prefix": course.task.prefix}} if course.task.prefix else None,
+            tasks=course.prefixes,
             card=card,
         ),
     )
@@ -192,6 +192,13 @@ def _finished(run: Path, subject: Subject, course: TuneCourse) -> TuneResult:
     if subject.in_memory:
         subject.model.load_state_dict(load_model(run / "final").state_dict())
     return TuneResult(**found)
+
+
+def _remember(model: Any, course: TuneCourse, result: TuneResult) -> TuneResult:
+    """An opened model goes by the settings of its task from now on, as the folder does."""
+    if isinstance(tasks := getattr(model, "tasks", None), dict):
+        tasks[course.recipe.task] = {**course.decoding, **course.prefixes.get(course.recipe.task, {})}
+    return result
 
 
 def _is_same(run: Path, recipe: TuneRecipe) -> bool:

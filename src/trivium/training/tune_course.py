@@ -72,6 +72,11 @@ class TuneCourse:
         ends = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
         return {**self.task.decoding, **ends} if self.task.writes else {}
 
+    @property
+    def prefixes(self) -> dict[str, dict[str, Any]]:
+        """What the folder's config says of the task, if a prefix stands before its sources."""
+        return {self.recipe.task: {"prefix": self.task.prefix}} if self.task.prefix else {}
+
     def score(self, model: Transformer) -> dict[str, Any]:
         """Loss and the task's metric on the held-out part."""
         batches = [batch.to(self.device) for batch in self.valid.valid_batches(self.recipe.valid_rows)]
@@ -140,7 +145,10 @@ def open_subject(
         config = load_model_config(folder)
         check_family(found, config)
         labels = config.labels if set(config.labels) == set(labels) else labels  # a trained head keeps its order
-        own, names = find_task_prefix(found, folder, recipe.prefix), labels if found.head != "language" else None
+        own, names = (
+            _with_prefix(found, read_task(folder, found.name), recipe.prefix),
+            labels if found.head != "language" else None,
+        )
         head = None if found.head == "language" else found.head
         with warnings.catch_warnings():  # that a head begins at random is no news to who trains it
             warnings.filterwarnings("ignore", message="the file has no fitting weights")
@@ -154,7 +162,7 @@ def open_subject(
         )
     check_family(found, network.config)
     _check_head(found, network, labels)
-    found = replace(found, prefix=found.prefix if recipe.prefix is None else recipe.prefix)
+    found = _with_prefix(found, getattr(model, "tasks", {}).get(found.name, {}), recipe.prefix)
     return Subject(found, network, _ready(found, tokenizer), parts, network.config.labels, in_memory=True)
 
 
@@ -179,12 +187,10 @@ def _ready(task: Task, tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def find_task_prefix(task: Task, folder: Path, given: str | None) -> Task:
-    """The task with the prefix that the recipe, the task or the model's folder wants before a source."""
-    if given is not None:
-        return replace(task, prefix=given)
-    wanted = "" if task.prefix or not task.writes else read_task(folder, task.name).get("prefix", "")
-    return replace(task, prefix=task.prefix or wanted)
+def _with_prefix(task: Task, settings: Mapping[str, Any], given: str | None) -> Task:
+    """The task with the prefix that the recipe, the task or the model's own settings want before a source."""
+    wanted = settings.get("prefix", "") if task.writes else ""
+    return replace(task, prefix=given if given is not None else task.prefix or wanted)
 
 
 def read_task_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list[Values]]:
