@@ -17,12 +17,12 @@ Values = dict[str, Any]
 
 
 def read_parts(
-    path: str | Path, *, columns: Mapping[str, str] | None = None, raw: bool = False
+    path: str | Path, *, columns: Mapping[str, str] | None = None, raw: bool = False, needed: str = "train"
 ) -> dict[str, list[Values]]:
     """The rows of a file or folder as `train`, and `valid` and `test` where there are such files.
 
     Columns get the canonical names of their form (forms.py); `columns` says which of the file's is which
-    ({"source": "article"}). `raw` leaves them as they are. Raises `DataError`.
+    ({"source": "article"}). `raw` leaves them as they are. Raises `DataError`, also without a row of the part `needed`.
     """
     parts: dict[str, list[Values]] = {}
     for part, files in find_parts(path).items():
@@ -30,8 +30,11 @@ def read_parts(
         if not raw and rows:
             detect_form(rows[:100], mapping=columns or {})
         parts[part] = [dict(row.values) if raw else to_form(row, mapping=columns or {}) for row in rows]
-    if not parts.get("train"):
-        raise DataError(f"{path} has no rows to train on; expected a table or a folder with train.*; look at the files")
+    if not parts.get(needed):
+        purpose = "to train on" if needed == "train" else f"of the part {needed}"
+        raise DataError(
+            f"{path} has no rows {purpose}; expected a table or a folder with {needed}.*; look at the files"
+        )
     return parts
 
 

@@ -1,7 +1,7 @@
 """What tasks make of rows: one example with what is needed to ask a model and to judge its answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from trivium.data.batch import Example
@@ -22,6 +22,12 @@ class Limits:
     source: int = 512
     target: int = 128
     on_long: OnLong = "refuse"
+
+
+def choose_limits(limits: Limits, config: ModelConfig, stated: int) -> Limits:
+    """The limits within what the model reads (`stated` by its tokenizer); a source of 0 takes that, at most 512."""
+    learned = [config.max_positions] if config.position == "learned" else []
+    return replace(limits, source=min([limits.source or min(512, stated), *learned]))
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,23 @@ from typing import Any
 import torch
 
 from trivium.data.examples import ExampleLoader
-from trivium.data.parts import Values, hold_out_rows, read_parts
+from trivium.data.parts import Values
 from trivium.errors import ConfigError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.evaluation.metrics import METRICS
 from trivium.hub.auto import load_model, load_model_config, load_tokenizer
-from trivium.hub.decoding import read_task
 from trivium.hub.resolve import resolve_folder
 from trivium.machine import compute_fingerprint, inspect_machine
 from trivium.model import Transformer
 from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_task
 from trivium.tasks.encode import check_family
+from trivium.tasks.parts import find_task_prefix, hold_out_valid, read_task_parts
+from trivium.tasks.sample import choose_limits
 from trivium.tokenizer import Tokenizer
-from trivium.training.tuning import MixConfig, TuneRecipe, choose_limits, resolve_tuning
+from trivium.training.tuning import MixConfig, TuneRecipe, resolve_tuning
 
-# The column whose text must not stand in both parts.
-TEXTS = {"pair": "source", "chat": "messages", "text": "text", "label": "text", "tags": "tokens", "answer": "context"}
 SHOWN = 6
 SHOWN_CHARACTERS = 600
 
@@ -113,7 +112,7 @@ def open_subject(
     found = find_task(task)
     if not recipe.data:
         raise ConfigError("no data to learn from; expected a file or a folder; pass data=")
-    parts = read_task_parts(found, recipe.data, recipe)
+    parts = read_tuning_parts(found, recipe.data, recipe)
     labels = find_labels(found, [*parts["train"], *parts.get("valid", [])])
     if isinstance(model, str | Path) or model is None:
         if not recipe.model:
@@ -142,23 +141,11 @@ def open_subject(
     return Subject(found, network, tokenizer, parts, network.config.labels, in_memory=True)
 
 
-def find_task_prefix(task: Task, folder: Path, given: str | None) -> Task:
-    """The task with the prefix that the recipe, the task or the model's folder wants before a source."""
-    if given is not None:
-        return replace(task, prefix=given)
-    wanted = "" if task.prefix or not task.writes else read_task(folder, task.name).get("prefix", "")
-    return replace(task, prefix=task.prefix or wanted)
-
-
-def read_task_parts(task: Task, path: str, recipe: TuneRecipe) -> dict[str, list[Values]]:
+def read_tuning_parts(task: Task, path: str, recipe: TuneRecipe) -> dict[str, list[Values]]:
     """The rows of a data set for a task, with a held-out part; raises `DataError`."""
-    parts = read_parts(path, columns=recipe.columns, raw=task.prepare is not None)
-    if task.kind == "pair" and task.prepare is None:
-        parts = {name: [_as_pair(row) for row in rows] for name, rows in parts.items()}
+    parts = read_task_parts(task, path, columns=recipe.columns)
     if not parts.get("valid"):
-        column = None if task.prepare else TEXTS[task.kind]
-        key = (lambda row: row.get(column)) if column else (lambda row: sorted(row.items(), key=str))
-        train, valid = hold_out_rows(parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed, key=key)
+        train, valid = hold_out_valid(task, parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed)
         parts = {**parts, "train": train, "valid": valid}
     return parts
 
@@ -166,7 +153,8 @@ def read_task_parts(task: Task, path: str, recipe: TuneRecipe) -> dict[str, list
 def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     """Encode every data set and lay out what the loop reads; raises as `finetune` does."""
     config, tokenizer, task = subject.model.config, subject.tokenizer, subject.task
-    limits = choose_limits(recipe, config, tokenizer.model_max_length)
+    stated = Limits(recipe.source_tokens, recipe.target_tokens, recipe.on_long)
+    limits = choose_limits(stated, config, tokenizer.model_max_length)
     say("encoding")
     encoded = {
         part: encode_rows(task, subject.parts[part], config, tokenizer, limits=limits, labels=subject.labels)
@@ -213,7 +201,7 @@ def _encode_mix(mix: MixConfig, subject: Subject, recipe: TuneRecipe, limits: Li
     task = find_task(mix.task)
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
-    parts = read_task_parts(task, mix.data, replace(recipe, columns={}))
+    parts = read_tuning_parts(task, mix.data, replace(recipe, columns={}))
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 
 
@@ -229,10 +217,6 @@ def _hash_weights(model: Transformer) -> str:
     for parameter in model.parameters():
         digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _as_pair(row: Values) -> Values:
-    return {"source": row["prompt"], "target": row["completion"]} if {"prompt", "completion"} <= row.keys() else row
 
 
 def _question(sample: Sample) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trivium.model import ModelConfig
 from trivium.model.adapter import LoraConfig
-from trivium.tasks import Limits
+from trivium.tasks.parts import VALID_FRACTION
 from trivium.tasks.sample import OnLong
 from trivium.training.optim import OptimizerConfig
 from trivium.training.recipe import BudgetConfig, LossConfig, SaveConfig
@@ -52,7 +52,7 @@ class TuneRecipe:
     weight: float = 1.0
     freeze: tuple[str, ...] = ()
     lora: LoraConfig | None = None
-    valid_fraction: float = 0.05
+    valid_fraction: float = VALID_FRACTION
     valid_rows: int = 500
     scored_rows: int = 200
     loss: LossConfig = field(default_factory=LossConfig)
@@ -74,15 +74,6 @@ def resolve_tuning(recipe: TuneRecipe, config: ModelConfig, *, best: str) -> Tun
     )
     save = replace(recipe.save, best=best if recipe.save.best == "task" else recipe.save.best)
     return replace(recipe, optimizer=replace(recipe.optimizer, rate=rate), save=save)
-
-
-def choose_limits(recipe: TuneRecipe, config: ModelConfig, stated: int) -> Limits:
-    """How long examples may be: as the recipe says, within what the model reads (`stated` by its tokenizer)."""
-    longest = [512, stated, *([config.max_positions] if config.position == "learned" else [])]
-    source = recipe.source_tokens or min(longest)
-    if config.position == "learned":
-        source = min(source, config.max_positions)
-    return Limits(source, recipe.target_tokens, recipe.on_long)
 
 
 def find_tuning_change(old: dict[str, Any], new: dict[str, Any]) -> str | None:
