@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,31 @@ def test_command(
     assert "\x1b" not in out
     report = json.loads(run(monkeypatch, capsys, folder, "--json", "--map", "target=highlights"))
     assert report["overlap"] == {"test": {"rows": 2, "near": 3}} and set(report) == set(RowsReport.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-length", "5"], "max_length is 5 without a tokenizer; expected a number of tokens"),
+        (["--map", "nothing"], "a mapping says 'nothing'; expected such as source=article"),
+        (["--map", "label=x"], r"has the columns article, highlights; expected .*text"),
+        (["--tokenizer", "/nowhere"], "nowhere"),
+        (["--test", "/nowhere"], "there is nothing at /nowhere"),
+    ],
+)
+def test_wrong_words_are_one_sentence(
+    words: list[str],
+    message: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trivium", "data", "inspect", str(folder), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and not out and err.startswith("error: ") and err.count("\n") == 1
+    assert re.search(message, err)
 
 
 def test_colours_on_a_terminal_only(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ THEIRS: list[tuple[str, Head, list[str] | str, str | None]] = [
     ("bert", "sequence", ["dense"], "SEQ_CLS"),  # the pooler, too
     ("bert", "token", ["query"], "TOKEN_CLS"),
     ("bert", "none", ["query", "intermediate.dense"], "FEATURE_EXTRACTION"),
+    ("bert", "none", "all-linear", "FEATURE_EXTRACTION"),  # with a pooler that nothing here reads
+    ("roberta", "none", ["dense"], "FEATURE_EXTRACTION"),
     ("roberta", "sequence", ["query", "value"], "SEQ_CLS"),
     ("distilbert", "sequence", ["q_lin", "lin1"], "SEQ_CLS"),
     ("distilbert", "span", ["q_lin"], "QUESTION_ANS"),
@@ -145,7 +148,8 @@ def test_what_peft_saved(name: str, head: Head, targets: list[str] | str, task: 
         found = ours_of(pair, pair.ours)
         assert float((found - expected).abs().max()) <= tolerance
         assert float((found - before).abs().max()) > 0.05
-        assert count(pair.ours) == theirs.get_nb_trainable_parameters()[0]
+        pooler = 4 * (32 + 32) if head == "none" and "intermediate.dense" not in targets and name != "gpt2" else 0
+        assert count(pair.ours) + pooler == theirs.get_nb_trainable_parameters()[0]
         merge_adapter(pair.ours)
         assert float((ours_of(pair, pair.ours) - found).abs().max()) <= tolerance
         # What they merge is what we merge.
@@ -373,6 +377,28 @@ def test_what_does_not_fit_is_refused(case: str, saved: tuple[Transformer, Path]
     assert "\n" not in str(caught.value) and str(caught.value).count("; ") >= 2
     assert not has_adapter(model), "nothing is changed before all is checked"
     assert all(each.requires_grad and torch.equal(each, before[name]) for name, each in model.named_parameters())
+
+
+def test_nothing_that_a_folder_names_is_opened(
+    saved: tuple[Transformer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (CONFIG, WEIGHTS):
+        (tmp_path / name).write_bytes((saved[1] / name).read_bytes())
+    mapping = {"parent_library": "sprung", "base_model_class": "Sprung"}
+    settings_with(auto_mapping=mapping, base_model_name_or_path="../elsewhere", revision="x")(tmp_path)
+    (tmp_path / "sprung.py").write_text("raise SystemExit")
+    opened: list[str] = []
+    path_open = Path.open
+
+    def watch(path: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(path.name)
+        return path_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", watch)
+    monkeypatch.setattr("trivium.hub.resolve._download", lambda *_: pytest.fail("asked a hub"))
+    monkeypatch.chdir(tmp_path)
+    load_adapter(copy.deepcopy(saved[0]), tmp_path)
+    assert set(opened) <= {CONFIG, WEIGHTS} and CONFIG in opened and "sprung" not in sys.modules
 
 
 def test_other_models_are_refused(saved: tuple[Transformer, Path]) -> None:

@@ -16,8 +16,10 @@ import torch
 import transformers
 from torch import Tensor
 
+from trivium.hub.adapter import load_adapter, save_adapter
 from trivium.hub.auto import load_model, save_model
 from trivium.hub.pickled import convert_pickle
+from trivium.model.adapter import merge_adapter
 from trivium.model.mask import Side
 
 pytestmark = pytest.mark.checkpoints
@@ -103,3 +105,29 @@ def test_a_real_classifier(tmp_path: Path) -> None:
     save_model(model, tmp_path / "saved")
     again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert float((call(again, inputs).logits - expected).abs().max()) <= 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@torch.no_grad()
+def test_minilm_with_an_adapter(tmp_path: Path) -> None:
+    """An adapter beside every map of real weights: PEFT's here, ours in PEFT, and merged."""
+    import peft
+
+    folder = checkpoint(MINILM)
+    config = peft.LoraConfig(target_modules="all-linear", task_type="FEATURE_EXTRACTION")
+    theirs = peft.get_peft_model(transformers.AutoModel.from_pretrained(folder), config)
+    for name, each in theirs.named_parameters():
+        if "lora_B" in name:
+            each.normal_(0.0, 0.02, generator=torch.Generator().manual_seed(len(name)))
+    theirs.save_pretrained(tmp_path / "theirs")
+    model, inputs = load_model(folder), rows_of(30_000)
+    before = model.encode(inputs)
+    load_adapter(model, tmp_path / "theirs")
+    found = model.encode(inputs)
+    assert gap(call(theirs, inputs).last_hidden_state, found, inputs) <= 1e-5
+    assert gap(before, found, inputs) > 0.1
+    save_adapter(model, tmp_path / "ours")
+    again = peft.PeftModel.from_pretrained(transformers.AutoModel.from_pretrained(folder), tmp_path / "ours")
+    assert gap(call(again, inputs).last_hidden_state, found, inputs) <= 1e-5
+    assert merge_adapter(model) <= 1e-5
+    assert gap(model.encode(inputs), found, inputs) <= 1e-5

@@ -125,6 +125,20 @@ def test_checkpointed_activations_give_the_same_gradients() -> None:
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize("beneath", [torch.float32, torch.bfloat16])
+def test_mixed_precision_trains_in_float32(beneath: torch.dtype) -> None:
+    model, exact = adapted("llama")[0], logits(adapted("llama")[0])
+    if beneath == torch.bfloat16:
+        for name, each in model.named_parameters():
+            each.data = each.data.to(torch.float32 if ".lora_" in name else beneath)
+    with torch.autocast("cpu", torch.bfloat16, enabled=beneath == torch.float32):
+        found = logits(model)
+    assert found.dtype == torch.bfloat16 and (found - exact).abs().mean() < 0.05 * exact.abs().max()
+    found.float().square().mean().backward()
+    for each in adapter_parameters(model).values():
+        assert each.dtype == torch.float32 and each.grad is not None and each.grad.dtype == torch.float32
+
+
 def test_dropout_is_for_training_only() -> None:
     torch.manual_seed(0)
     linear, x = nn.Linear(64, 8), torch.randn(1, 64)

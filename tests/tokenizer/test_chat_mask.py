@@ -123,7 +123,7 @@ def test_what_is_trained_and_what_stops(name: str, folders: Any) -> None:
     assert tokenizer.backend.token_to_id("<think>") in ids or name == "forced"
 
 
-@pytest.mark.parametrize("name", set(PLAIN) - {"forced"})
+@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"forced"}))
 def test_training_goes_on_where_the_prompt_ends(name: str, folders: Any) -> None:
     tokenizer = Tokenizer.load(folders(name))
     for chat in (CHATS["one"], CHATS["same"], CHATS["thoughts"]):
@@ -207,6 +207,41 @@ def test_templates_that_cannot_be_followed_are_refused(template: str, words: str
     tokenizer = small("{% for message in messages %}" + template + "{% endfor %}")
     with pytest.raises(ConfigError, match=words):
         encode_chat_training(tokenizer, turns("x", "y", "z"))
+
+
+def test_calls_are_trained_or_refused(folders: Any) -> None:
+    """Where a prompt begins the answer, an answer that is a call alone begins there too; none is left out silently."""
+    tokenizer = Tokenizer.load(folders("qwen3"))
+    ids, mask = encode_chat_training(tokenizer, TOOLS)
+    # The prompt's line end and the call's are one token, which is trained whole, as transformers has it.
+    call = '\n\n<tool_call>\n{"name": "add", "arguments": {"x": 1}}\n</tool_call><|im_end|>'
+    assert trained_text(tokenizer, ids, mask) == [call, "<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
+    with pytest.raises(DataError, match=r"leaves out the tools that message 1 calls; expected .*; use a template for"):
+        encode_chat_training(Tokenizer.load(folders("chatml")), TOOLS)
+    flat = [TOOLS[0], {**TOOLS[1], "tool_calls": [CALL["function"]]}]
+    start, calls, text = (
+        "{% for m in messages %}{{ m.role }}",
+        "{% for c in m.tool_calls or [] %}{{ c.name }}{% endfor %}",
+        "{{ m.content }}",
+    )
+    after = small(start + text + calls + "{{ eos_token }}{% endfor %}")
+    ids, mask = encode_chat_training(after, flat)
+    assert trained_text(after, ids, mask) == [f"add{after.eos_token}"]
+    with pytest.raises(
+        ConfigError, match="does not show where its text begins"
+    ):  # without a prompt it might begin earlier
+        encode_chat_training(small(start + calls + text + "{{ eos_token }}{% endfor %}"), flat)
+
+
+def test_an_end_that_only_the_last_turn_has_is_refused(folders: Any) -> None:
+    template = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ '<|im_end|>' if loop.last else '<|end|>' }}{% endfor %}"
+    )
+    tokenizer = Tokenizer.load(folders("chatml"))
+    tokenizer.settings["chat_template"] = template
+    assert encode_chat_training(tokenizer, turns("x", "y"))[1][-1]
+    with pytest.raises(ConfigError, match=r"ends message 1 otherwise than if it were the last; expected one end"):
+        encode_chat_training(tokenizer, turns("x", "y", "z", "w"))
 
 
 def test_a_clock_in_a_template(monkeypatch: pytest.MonkeyPatch) -> None:

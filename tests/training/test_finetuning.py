@@ -13,7 +13,8 @@ from tests.training.tuned import ANIMALS, COLOURS, make_model, make_tokenizer, p
 from trivium.errors import ConfigError, DataError
 from trivium.hub.auto import load, load_model
 from trivium.model.adapter import LoraConfig
-from trivium.tasks import TASKS, Task
+from trivium.tasks import Task
+from trivium.tasks.task import TASKS
 from trivium.tokenizer import Tokenizer
 from trivium.training.finetuning import finetune
 from trivium.training.optim import OptimizerConfig

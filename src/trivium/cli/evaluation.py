@@ -31,7 +31,7 @@ def evaluate_command(
     as_json: Json = False,
 ) -> None:
     """Compare models and baselines: evaluate TASK DATA --model A --baseline lead; or the loss: evaluate MODEL FILE."""
-    from trivium.tasks import TASKS
+    from trivium.tasks.task import TASKS
 
     if what == "loss" or (what not in TASKS and not model and not baseline):
         _print_loss([what] if what != "loss" else model or [], data, as_json)

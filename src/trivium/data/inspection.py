@@ -112,7 +112,7 @@ def inspect_rows(
     """
     if max_length is not None and (tokenizer is None or max_length < 1):
         raise ConfigError(
-            f"max_length is {max_length} {'without a tokenizer' if tokenizer is None else ''}; expected a number of "
+            f"max_length is {max_length}{' without a tokenizer' if tokenizer is None else ''}; expected a number of "
             "tokens and whose they are; give --tokenizer and a positive --max-length"
         )
     parts = find_parts(path) | ({"test": list_tables(test)} if test is not None else {})
@@ -133,7 +133,7 @@ def inspect_rows(
                 for each in held.values():
                     each.compare(given)
             if part == ("train" if "train" in parts else min(parts)) and len(examples) < SHOWN:
-                examples.append({side.name: list(side.pieces) for side in sides})
+                examples.append({side.name: list(side.pieces) for side in make_sides(form, values, tokenizer)})
         if seen is not None:
             held[part] = seen.close()
         reports[part] = tally.report(dict(maker.quarantine.counts))
@@ -171,7 +171,7 @@ class _Maker:
         for row in read_rows(files, quarantine=self.quarantine):
             try:
                 values = to_form(row, mapping=self.mapping, form=self.form)
-                yield values, make_sides(self.form, values, self.tokenizer)
+                yield values, make_sides(self.form, values, self.tokenizer, shown=False)
             except (DataError, RequestError) as error:
                 self.quarantine.put(Path(row.file), row.line, _reason(error, row), str(row.values))
 

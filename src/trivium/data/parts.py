@@ -27,14 +27,12 @@ def read_parts(
     parts: dict[str, list[Values]] = {}
     for part, files in find_parts(path).items():
         rows = list(read_rows(files))
-        if not raw and rows:
-            detect_form(rows[:100], mapping=columns or {})
-        parts[part] = [dict(row.values) if raw else to_form(row, mapping=columns or {}) for row in rows]
+        form = None if raw or not rows else detect_form(rows[:100], mapping=columns or {})
+        parts[part] = [dict(row.values) if raw else to_form(row, mapping=columns or {}, form=form) for row in rows]
     if not parts.get(needed):
         purpose = "to train on" if needed == "train" else f"of the part {needed}"
-        raise DataError(
-            f"{path} has no rows {purpose}; expected a table or a folder with {needed}.*; look at the files"
-        )
+        expected = f"a table or a folder with {needed}.*"
+        raise DataError(f"{path} has no rows {purpose}; expected {expected}; look at the files")
     return parts
 
 

@@ -43,8 +43,10 @@ class Side:
         return len(self.ids) or sum(len(text) for text, _ in self.pieces)
 
 
-def make_sides(form: Form, values: dict[str, Any], tokenizer: "Tokenizer | None" = None) -> list[Side]:
-    """The sequences of a row in canonical columns (see forms.py).
+def make_sides(
+    form: Form, values: dict[str, Any], tokenizer: "Tokenizer | None" = None, *, shown: bool = True
+) -> list[Side]:
+    """The sequences of a row in canonical columns (see forms.py); not `shown`, those of tokens have no pieces of text.
 
     Raises `DataError`, `RequestError` and `ConfigError` for chats that the tokenizer's template cannot write or that
     train nothing.
@@ -56,7 +58,7 @@ def make_sides(form: Form, values: dict[str, Any], tokenizer: "Tokenizer | None"
         return [Side(name, pieces) for name, pieces in plain.items()]
     encoded = _ENCODED[form](values, tokenizer)
     return [
-        _from_ids(name, *encoded[name], tokenizer) if name in encoded else Side(name, pieces)
+        _from_ids(name, *encoded[name], tokenizer if shown else None) if name in encoded else Side(name, pieces)
         for name, pieces in plain.items()
     ]
 
@@ -154,14 +156,20 @@ _PIECES: dict[Form, Callable[[dict[str, Any]], dict[str, list[Piece]]]] = {
 Ids = tuple[list[int], list[bool]]
 
 
-def _from_ids(name: str, ids: Sequence[int], mask: Sequence[bool], tokenizer: "Tokenizer") -> Side:
+def _from_ids(name: str, ids: Sequence[int], mask: Sequence[bool], tokenizer: "Tokenizer | None") -> Side:
     """Tokens as pieces of text: runs of equal mask."""
     pieces, start = [], 0
-    for at in range(1, len(ids) + 1):
+    for at in range(1, len(ids) + 1 if tokenizer else 0):
         if at == len(ids) or mask[at] != mask[start]:
+            assert tokenizer is not None
             pieces.append((tokenizer.decode(list(ids[start:at]), skip_special=False), mask[start]))
             start = at
     return Side(name, tuple(pieces), tuple(ids), tuple(mask))
+
+
+def _ids(text: str, tokenizer: "Tokenizer", *, around: bool = False) -> list[int]:
+    """Ids of a text, special tokens in it as text; one by one, since small batches wait for threads 4 ms each."""
+    return tokenizer.pair(text, add_special=around).ids
 
 
 def _end(tokenizer: "Tokenizer") -> list[int]:
@@ -182,9 +190,8 @@ def _untrained(ids: list[int]) -> Ids:
 
 def _encode_preference(values: dict[str, Any], tokenizer: "Tokenizer") -> dict[str, Ids]:
     if isinstance(values["chosen"], str):
-        prompt = tokenizer.encode(values["prompt"], add_special=False)
-        answers = {name: tokenizer.encode(values[name], add_special=False) for name in ("chosen", "rejected")}
-        return {name: _trained(ids, tokenizer, prompt) for name, ids in answers.items()}
+        prompt = _ids(values["prompt"], tokenizer)
+        return {name: _trained(_ids(values[name], tokenizer), tokenizer, prompt) for name in ("chosen", "rejected")}
     return {name: encode_chat_training(tokenizer, values["prompt"] + values[name]) for name in ("chosen", "rejected")}
 
 
@@ -196,7 +203,7 @@ def _encode_question(values: dict[str, Any], tokenizer: "Tokenizer") -> dict[str
 
 
 def _encode_tags(values: dict[str, Any], tokenizer: "Tokenizer") -> dict[str, Ids]:
-    around, words = tokenizer.pair("").ids, tokenizer.encode_batch(values["tokens"])
+    around, words = _ids("", tokenizer, around=True), [_ids(word, tokenizer) for word in values["tokens"]]
     ids, mask = [*around[: len(around) // 2]], [False] * (len(around) // 2)
     for word, tag in zip(words, values["tags"], strict=True):
         ids, mask = ids + word, mask + [tag not in ("O", 0)] * len(word)
@@ -204,12 +211,11 @@ def _encode_tags(values: dict[str, Any], tokenizer: "Tokenizer") -> dict[str, Id
 
 
 def _encode_completion(values: dict[str, Any], tokenizer: "Tokenizer") -> dict[str, Ids]:
-    prompt, answer = tokenizer.encode_batch([values["prompt"], values["completion"]])
-    return {"text": _trained(answer, tokenizer, prompt)}
+    return {"text": _trained(_ids(values["completion"], tokenizer), tokenizer, _ids(values["prompt"], tokenizer))}
 
 
 _ENCODED: dict[Form, Callable[[dict[str, Any], "Tokenizer"], dict[str, Ids]]] = {
-    "text": lambda values, tokenizer: {"text": _trained(tokenizer.pair(values["text"]).ids, tokenizer)},
+    "text": lambda values, tokenizer: {"text": _trained(_ids(values["text"], tokenizer, around=True), tokenizer)},
     "chat": lambda values, tokenizer: {
         "chat": encode_chat_training(tokenizer, values["messages"], tools=values.get("tools"))
     },
@@ -219,8 +225,8 @@ _ENCODED: dict[Form, Callable[[dict[str, Any], "Tokenizer"], dict[str, Ids]]] = 
         "text": _untrained(tokenizer.pair(values["text"], values.get("text_pair")).ids)
     },
     "pair": lambda values, tokenizer: {
-        "source": _untrained(tokenizer.pair(values["source"]).ids),
-        "target": _trained(tokenizer.pair(values["target"]).ids, tokenizer),
+        "source": _untrained(_ids(values["source"], tokenizer, around=True)),
+        "target": _trained(_ids(values["target"], tokenizer, around=True), tokenizer),
     },
     "tokens": _encode_tags,
     "question": _encode_question,

@@ -6,6 +6,7 @@ one. Never reads pickles and opens nothing but the folder that it is given: the 
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trivium.errors import ConfigError, HubError
-from trivium.hub.adapter_config import CONFIG, AdapterSettings, has_ending, read_adapter_config, write_adapter_config
+from trivium.hub.adapter_config import CONFIG, AdapterSettings, endings, read_adapter_config, write_adapter_config
 from trivium.hub.auto import load, read_generation, save_model
 from trivium.hub.convert import inside, listing, read_tensors, replace_file, write_tensors
 from trivium.hub.family import row_of, write_config
@@ -90,6 +91,7 @@ def load_adapter(model: Transformer, name_or_folder: str | Path) -> None:
     folder, naming, config = resolve_folder(name_or_folder), _naming(model), model.config
     settings = read_adapter_config(folder)
     lows, heads, problems = _sort(naming, settings, _read(folder))
+    lows = {name: low for name, low in lows.items() if config.head != "none" or not _is_unread(naming, name)}
     rules = {rule.theirs: rule for rule in expand_rules(naming, config, _own_parameters(model))}
     problems["no linear map here"] = [name for name in lows if not _is_linear(model, rules.get(name))]
     problems["of another shape"] = [
@@ -162,6 +164,12 @@ def _sort(
     return lows, canonical(naming, full), problems
 
 
+def _is_unread(naming: Naming, name: str) -> bool:
+    """Whether hidden states do without it: PEFT adapts the pooler of a model without a head, too."""
+    other = any(rule.theirs == name and not rule.is_used("none") for rule in naming.rules)
+    return other or any(re.search(pattern, name) for pattern in naming.ignored)
+
+
 def _is_linear(model: Transformer, rule: Rule | None) -> bool:
     return rule is not None and all(isinstance(_module(model, name), nn.Linear) for name in _modules(rule))
 
@@ -187,16 +195,12 @@ def _missing(
     settings: AdapterSettings, naming: Naming, config: ModelConfig, rules: Iterable[Rule], lows: Mapping[str, Low]
 ) -> list[str]:
     """Maps of the blocks that the config says are adapted: made for a model of fewer layers, perhaps."""
-    return [
-        rule.theirs.removesuffix(".weight")
-        for rule in rules
-        if rule.theirs not in lows
-        and rule.theirs.endswith(".weight")
-        and ".layers." in rule.ours[0]
-        and any(
-            has_ending(_spelled(naming, config, rule.theirs).removesuffix(".weight"), each) for each in settings.targets
-        )
-    ]
+    found = []
+    for rule in rules:
+        if rule.theirs not in lows and rule.theirs.endswith(".weight") and ".layers." in rule.ours[0]:
+            name = _spelled(naming, config, rule.theirs).removesuffix(".weight")
+            found += [] if settings.targets.isdisjoint(endings(name)) else [name]
+    return found
 
 
 def _adapt(model: Transformer, rule: Rule, low: Low, dropout: float) -> None:

@@ -48,7 +48,7 @@ class AdapterSettings:
     dropout: float
     ranks: Mapping[str, float]
     alphas: Mapping[str, float]
-    targets: tuple[str, ...]
+    targets: frozenset[str]
     base: str | None
 
     def rank_of(self, name: str) -> int:
@@ -73,26 +73,26 @@ def read_adapter_config(folder: Path) -> AdapterSettings:
     if found.get("init_lora_weights") not in _BEGINNINGS:
         _refuse("init_lora_weights", found["init_lora_weights"], "a beginning that leaves the base as it is")
     targets = found.get("target_modules")
-    by_name = isinstance(targets, list) and all(isinstance(each, str) for each in targets)
+    names = [each for each in targets if isinstance(each, str)] if isinstance(targets, list) else []
     selects = any(found.get(key) for key in ("layers_to_transform", "exclude_modules", "layers_pattern"))
     base = found.get("base_model_name_or_path")
-    settings = AdapterSettings(
+    return AdapterSettings(
         rank=int(_number("r", found.get("r", 8), whole=True)),
         alpha=_number("lora_alpha", found.get("lora_alpha", 8)),
         dropout=_number("lora_dropout", found.get("lora_dropout", 0.0)),
         ranks=_pattern("rank_pattern", found.get("rank_pattern"), whole=True),
         alphas=_pattern("alpha_pattern", found.get("alpha_pattern")),
-        targets=tuple(targets or ()) if by_name and not selects else (),
+        targets=frozenset(() if selects else names),
         base=base if isinstance(base, str) else None,
     )
-    return settings
 
 
 def refuse_alone(folder: Path) -> None:
     """Raise `HubError` for a folder that holds an adapter and no model; what is beneath is for the user to choose."""
     if (folder / CONFIG).exists() and not (folder / "config.json").exists():
         base = str(read_json(inside(folder, CONFIG)).get("base_model_name_or_path"))[:99]
-        advice = f"open that model, then load_adapter, or: trivium convert {base} --adapter {folder} --out DIR"
+        typed = base if re.fullmatch(r"[\w./@-]+", base) else "BASE"  # it may be pasted into a shell
+        advice = f"open that model, then load_adapter, or: trivium convert {typed} --adapter {folder} --out DIR"
         raise HubError(f"{folder} holds an adapter of {base!r}, no model; expected config.json and weights; {advice}")
 
 
@@ -131,16 +131,12 @@ def write_adapter_config(
 
 def shortest(names: Collection[str], everything: Collection[str]) -> list[str]:
     """The shortest endings, in whole parts, that all of `names` have and nothing else of `everything` has."""
-    others = {ending for name in everything if name not in names for ending in _endings(name)}
-    return sorted({next((each for each in _endings(name) if each not in others), name) for name in names})
+    others = {ending for name in everything if name not in names for ending in endings(name)}
+    return sorted({next((each for each in endings(name) if each not in others), name) for name in names})
 
 
-def has_ending(name: str, ending: str) -> bool:
-    """Whether a module's name is, or ends in, these parts."""
-    return name == ending or name.endswith(f".{ending}")
-
-
-def _endings(name: str) -> Iterator[str]:
+def endings(name: str) -> Iterator[str]:
+    """The ends of a module's name in whole parts, the shortest first, itself last."""
     parts = name.split(".")
     yield from (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
 
@@ -156,7 +152,7 @@ def _exceptions(values: Mapping[str, float], usual: float) -> dict[str, float]:
 def _exception(exceptions: Mapping[str, float], name: str, usual: float) -> float:
     for pattern, value in exceptions.items():
         whole = pattern.startswith("^")
-        if name == pattern[1:] if whole else has_ending(name, pattern):
+        if name == pattern[1:] if whole else f".{name}".endswith(f".{pattern}"):
             return value
     return usual
 
@@ -180,8 +176,8 @@ def _number(key: str, value: Any, *, whole: bool = False) -> float:
 
 
 def _pattern(key: str, found: Any, *, whole: bool = False) -> dict[str, float]:
-    if not isinstance(found or {}, dict):
-        _refuse(key, found, "an object of names and numbers")
+    if not isinstance(found or {}, dict) or len(found or {}) > 10_000:
+        _refuse(key, found, "an object of names and numbers, at most 10,000")
     exceptions = {}
     for name, value in (found or {}).items():
         plain = name.replace("\\.", ".").removesuffix("$")

@@ -13,7 +13,7 @@ from trivium.errors import ConfigError, DataError
 from trivium.tasks.sample import Sample, Setting
 from trivium.tasks.task import Kind, Row
 from trivium.tokenizer import Encoded
-from trivium.tokenizer.chat_mask import encode_chat_training
+from trivium.tokenizer.chat_mask import encode_chat_prompt, encode_chat_training
 from trivium.tokenizer.windows import cut_end, cut_windows
 
 Found = tuple[list[Sample], int]
@@ -79,7 +79,7 @@ def encode_chat(setting: Setting, row: Row, number: int) -> Found:
     example = _example(ids[:-1], ids[1:], [float(each) for each in trained[1:]])
     if messages[-1].get("role") != "assistant":
         return [Sample(example, "", row, number)], excess
-    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+    prompt = encode_chat_prompt(tokenizer, messages[:-1], tools=row.get("tools"))
     return [Sample(example, messages[-1].get("content") or "", row, number, tuple(prompt))], excess
 
 

@@ -154,31 +154,42 @@ class ChatFormat:
 
     def _span(self, text: str, messages: Messages, tools: list[Any] | None, at: int) -> Span | None:
         """Where in the text the assistant's turn is, from the prompt's end to behind the token that ends it."""
-        around = self._around(text, messages, tools, at)
+        calls = bool(messages[at].get("tool_calls"))
+        around = self._around(text, messages, tools, at, calls=calls)
         if around is None:
+            if calls and self._around(text, messages, tools, at):
+                raise DataError(_left_out(at))
             return None  # the template leaves this turn out
         before, content_end = around
         prompt = self._prompt_before(messages, tools, at)
         start = -1
-        if text.startswith(prompt) and (before.startswith(prompt) or prompt.startswith(before)):
+        if text.startswith(prompt) and self._same_turns(before, prompt, messages[:at], tools):
             start = len(prompt)
         if start <= 0 or (not self._prompts and before[start:].strip()):  # a header that no prompt has
-            start = len(before.removesuffix(self._lead)) if text.startswith(before) else -1
+            opening = self._around(text, messages, tools, at) if calls else around
+            start = len(opening[0].removesuffix(self._lead)) if opening and text.startswith(opening[0]) else -1
+            if calls and start > len(before):  # the content comes after the call, of which only the name was found
+                start = -1
         if not 0 <= start <= content_end:
             raise ConfigError(_lost(at, "begins"))
         return start, self._end(text, messages, tools, at, content_end)
 
-    def _around(self, text: str, messages: Messages, tools: list[Any] | None, at: int) -> tuple[str, int] | None:
-        """What comes before a turn's content where that is another, and where in the text the content ends."""
-        for key, message in _replaced(messages[at]):
-            other = self._render([*messages[:at], message, *messages[at + 1 :]], tools)
-            before, found, after = other.partition(key)
-            if not found and other == text:
-                continue
-            if not found or key in after or not text.endswith(after):
-                raise ConfigError(_lost(at, "ends"))
-            return before, len(text) - len(after)
-        return None
+    def _around(
+        self, text: str, messages: Messages, tools: list[Any] | None, at: int, *, calls: bool = False
+    ) -> tuple[str, int] | None:
+        """What comes before a turn's content where that is another, and where in the text the content ends.
+
+        With `calls` likewise for the name of the tool that it calls first. None where the text has none of it.
+        """
+        key = secrets.token_hex(16)
+        message = _with_call(messages[at], key) if calls else _with_content(messages[at], key)
+        other = self._render([*messages[:at], message, *messages[at + 1 :]], tools)
+        before, found, after = other.partition(key)
+        if not found and other == text:
+            return None
+        if not found or key in after or not text.endswith(after):
+            raise ConfigError(_lost(at, "ends"))
+        return before, len(text) - len(after)
 
     def _prompt_before(self, messages: Messages, tools: list[Any] | None, at: int) -> str:
         try:
@@ -186,17 +197,29 @@ class ChatFormat:
         except RequestError:  # the template wants the turns that follow
             return ""
 
+    def _same_turns(self, before: str, prompt: str, messages: Messages, tools: list[Any] | None) -> bool:
+        """Whether two beginnings of an answer, a prompt and with another content, differ in the answer's turn alone."""
+        if before.startswith(prompt) or prompt.startswith(before):
+            return True
+        bare = self._render(messages, tools)  # a thought that is opened in both, and closed where it is empty
+        return prompt.startswith(bare) and before.startswith(bare) and len(bare) < len(prompt)
+
     def _end(self, text: str, messages: Messages, tools: list[Any] | None, at: int, content_end: int) -> int:
         """Behind the token that ends a turn, the first after its content that the turn alone has there too."""
         there = list(self._controls(text, content_end))
         if there and there[0][0] in self._ends:
             return there[0][1]
         alone = self._render(messages[: at + 1], tools) if at + 1 < len(messages) else text
-        around = self._around(alone, messages[: at + 1], tools, at)
+        around = self._around(alone, messages[: at + 1], tools, at, calls=bool(messages[at].get("tool_calls")))
         words = [word for word, _ in self._controls(alone, around[1])] if around else []
         place = self._choose_end(words)
-        if place is None or [word for word, _ in there[: place + 1]] != words[: place + 1]:
+        if place is None:
             raise ConfigError(_unended(f"message {at}"))
+        if [word for word, _ in there[: place + 1]] != words[: place + 1]:
+            raise ConfigError(
+                f"the chat template ends message {at} otherwise than if it were the last; expected one end of all "
+                "turns of the assistant; end them with the same token"
+            )
         return there[place][1]
 
     def _controls(self, text: str, start: int) -> Iterator[tuple[str, int]]:
@@ -251,19 +274,23 @@ def mark_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
     return mask
 
 
-def _replaced(message: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The message with another content, then with another name of the tool that it calls, each with the new text."""
-    key = secrets.token_hex(16)
-    content: Any = key
-    if isinstance(message.get("content"), list):
-        content = [{"type": "text", "text": key}]
-    yield key, {**message, "content": content}
-    calls = message.get("tool_calls")
-    if isinstance(calls, list) and calls and isinstance(calls[0], dict):
-        key = secrets.token_hex(16)
-        function = calls[0].get("function")
-        named = {**calls[0], "function": {**function, "name": key}} if isinstance(function, dict) else None
-        yield key, {**message, "tool_calls": [named or {**calls[0], "name": key}, *calls[1:]]}
+def _with_content(message: dict[str, Any], text: str) -> dict[str, Any]:
+    is_parts = isinstance(message.get("content"), list)
+    return {**message, "content": [{"type": "text", "text": text}] if is_parts else text}
+
+
+def _with_call(message: dict[str, Any], name: str) -> dict[str, Any]:
+    first, *rest = message["tool_calls"]
+    if isinstance(first.get("function"), dict):
+        return {**message, "tool_calls": [{**first, "function": {**first["function"], "name": name}}, *rest]}
+    return {**message, "tool_calls": [{**first, "name": name}, *rest]}
+
+
+def _left_out(at: int) -> str:
+    return (
+        f"the chat template leaves out the tools that message {at} calls; expected them in the text, since an answer "
+        "without them would be learned; use a template for tools"
+    )
 
 
 def _lost(at: int, what: str) -> str:
