@@ -39,6 +39,7 @@ ONLY_IN = {
     "safetensors": {"hub"},
     "pyarrow": {"data"},
     "pydantic": {"config"},
+    "lm_eval": {"evaluation"},
     "sacrebleu": {"evaluation"},
     "sklearn": {"evaluation"},
     "rich": {"training"},
