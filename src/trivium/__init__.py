@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trivium.errors import RequestError as RequestError
     from trivium.errors import TriviumError as TriviumError
     from trivium.evaluation.run import evaluate_file as evaluate_file
+    from trivium.evaluation.systems import evaluate_task as evaluate_task
     from trivium.generation.fill import fill_mask as fill_mask
     from trivium.generation.settings import SamplingConfig as SamplingConfig
     from trivium.generation.text import generate_text as generate_text
@@ -86,6 +87,7 @@ _HOMES = {
     "convert_pickle": "hub.pickled",
     "count_parameters": "model.sizes",
     "evaluate_file": "evaluation.run",
+    "evaluate_task": "evaluation.systems",
     "fill_mask": "generation.fill",
     "finetune": "training.finetuning",
     "generate": "generation.write",

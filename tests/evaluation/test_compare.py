@@ -101,7 +101,7 @@ def test_without_baselines_the_worst_is_the_measure() -> None:
     assert found.against == "b" and found.rows[0].name == "a" and not found.rows[1].is_baseline
     assert list(found.rows[0].described) == ["length", "repetition"]
     alone = compare_outputs({"a": ["x"]}, ["x"])
-    assert alone.rows[0].against is None and "against a" in alone.to_table()
+    assert alone.rows[0].against is None and "against" not in alone.to_table()
 
 
 OTHER: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
@@ -114,6 +114,7 @@ OTHER: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
     "entities": ([["B-a", "I-a"], ["O"], ["O"]], [["B-a", "O"], ["O"], ["B-a"]], [["B-a", "I-a"], ["O"], ["O"]]),
     "exact_match": (["x", "y", "z"], ["x", "x", "y"], ["x", ["y", "w"], "z"]),
     "multilabel": ([[1, 2], [], [1]], [[1], [], [2]], [[2, 1], [], [1]]),
+    "regression": ([1.0, 2.5, 3.0], [2.0, 2.0, 2.0], [1.0, 2.0, 3.0]),
     "rouge": (["x y", "y z", "z"], ["x", "y", "z"], ["x y", "y z", "z"]),
     "squad": (["Paris", "", "x"], ["in Paris", "x", ""], [{"text": ["Paris"]}, [], "x"]),
 }
@@ -130,13 +131,18 @@ def test_every_metric_compares(metric: str) -> None:
     if metric == "bleu":
         assert found.rows[0].whole == {"bleu": bleu(good, references), "chrf": chrf(good, references)}
         assert found.rows[0].scores["chrf"].mean == pytest.approx(100) == found.rows[0].scores["sentence_bleu"].mean
+    if metric == "regression":  # scikit-learn's r2_score, and an error in its own unit
+        from sklearn.metrics import r2_score
+
+        assert found.rows[0].scores["r2"].mean == pytest.approx(r2_score(references, good))
+        assert f"{found.rows[0].whole['mean_squared_error']:.4g}" in found.to_table()
 
 
 def test_what_cannot_be_compared() -> None:
-    with pytest.raises(
-        ConfigError, match="metric 'regression' has no score of one text; expected one of accuracy, bleu"
-    ):
-        compare_outputs({"a": [1.0]}, [1.0], metric="regression")
+    with pytest.raises(ConfigError, match="metric 'none' has no score of one text; expected one of accuracy, bleu"):
+        compare_outputs({"a": [1.0]}, [1.0], metric="none")
+    with pytest.raises(ConfigError, match="a metric gives hits; expected misses among them"):
+        compare_outputs({"a": ["x"]}, ["x"], metric=lambda ours, theirs: {"hits": 1.0}, best="misses")
     with pytest.raises(DataError, match="system 'b' has 2 texts for 1 references; expected as many"):
         compare_outputs({"a": ["x"], "b": ["x", "y"]}, ["x"])
     with pytest.raises(DataError, match="the list of sources has 0 texts for 1 references"):

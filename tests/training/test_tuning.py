@@ -14,12 +14,12 @@ from trivium.hub.decoding import read_generation
 from trivium.model import ModelConfig
 from trivium.model.adapter import LoraConfig, add_adapter
 from trivium.tasks import TASKS
+from trivium.tasks.sample import Limits, choose_limits
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import stop_ids
 from trivium.training import loop
 from trivium.training.finetuning import finetune
 from trivium.training.recipe import SaveConfig
-from trivium.training.tuning import TuneRecipe, choose_limits
 
 LEARNED: dict[str, Any] = {
     "position": "learned",
@@ -200,7 +200,7 @@ def test_source_and_target_share_the_positions_of_a_decoder(tmp_path: Path, toke
     config = ModelConfig(
         family="decoder", vocab_size=8, hidden_size=8, num_layers=1, num_heads=1, ffn_size=8, **LEARNED
     )
-    limits = choose_limits(TuneRecipe(), config, 1000, task=TASKS["summarization"])
+    limits = choose_limits(Limits(source=0), config, 1000, task=TASKS["summarization"])
     assert limits.source + limits.target == 64
 
 

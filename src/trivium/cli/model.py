@@ -132,17 +132,3 @@ def run_command(
     text = decode_input(sys.stdin.buffer.read())
     for result in run_task(task, folder, text, lines=lines, options=read_options(options or [])):
         print(show_result(result, as_json=as_json, lines=lines), flush=True)
-
-
-@app.command("evaluate")
-def evaluate_command(
-    folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],
-    file: Annotated[Path, typer.Argument(help="Text that the model has not seen.")],
-    as_json: Json = False,
-) -> None:
-    """Loss, perplexity and bits per byte of a model on a text file."""
-    from trivium.evaluation.run import evaluate_file
-
-    report = evaluate_file(folder, file)
-    names = ("loss", "perplexity", "bits_per_byte", "tokens")
-    print_values({name: getattr(report, name) for name in names}, as_json)

@@ -21,11 +21,12 @@ def read_parts(
     *,
     columns: Mapping[str, str] | None = None,
     raw: bool = False,
+    needed: str = "train",
 ) -> dict[str, list[Values]]:
     """The rows of a file or folder as `train`, and `valid` and `test` where there are such files; or rows in memory.
 
     Columns get the canonical names of their form (forms.py); `columns` says which of the file's is which
-    ({"source": "article"}). `raw` leaves them as they are. Raises `DataError`.
+    ({"source": "article"}). `raw` leaves them as they are. Raises `DataError`, also without a row of the part `needed`.
     """
     if isinstance(data, str | Path):
         found = {part: list(read_rows(files)) for part, files in find_parts(data).items()}
@@ -36,9 +37,11 @@ def read_parts(
     for part, rows in found.items():
         form = None if raw or not rows else detect_form(rows[:100], mapping=columns or {})
         parts[part] = [dict(row.values) if raw else to_form(row, mapping=columns or {}, form=form) for row in rows]
-    if not parts.get("train"):
+    if not parts.get(needed):
         place = data if isinstance(data, str | Path) else "data"
-        raise DataError(f"{place} has no rows to train on; expected a table or a folder with train.*; look at them")
+        purpose = "to train on" if needed == "train" else f"of the part {needed}"
+        expected = f"a table or a folder with {needed}.*"
+        raise DataError(f"{place} has no rows {purpose}; expected {expected}; look at them")
     return parts
 
 

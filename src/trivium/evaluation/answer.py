@@ -5,6 +5,7 @@ Batches hold texts of similar length and results come in the order of the sample
 Legend: B batch, T tokens, C classes.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from trivium.data.batch import collate
 from trivium.generation.packed import evaluation_copy, prepare_decoding
-from trivium.generation.settings import combine_settings
+from trivium.generation.settings import SamplingConfig, combine_settings
 from trivium.generation.write import generate
 from trivium.model import Transformer
 from trivium.tasks import Sample, Task
@@ -31,14 +32,16 @@ def answer_samples(
     samples: Sequence[Sample],
     *,
     decoding: Mapping[str, Any] | None = None,
+    rows: int = ROWS,
 ) -> tuple[list[Any], list[Any]]:
     """(answers, references), one of each for each row: windows of one context are one answer.
 
-    `decoding` is laid over the task's settings. Raises what `generate` raises.
+    `decoding` is laid over the task's settings; `rows` are read together. Raises what `generate` raises.
     """
     if task.writes:
-        return _write(model, tokenizer, task, samples, decoding or {}), [sample.reference for sample in samples]
-    scores = _score(model, samples)
+        config = combine_settings(task.decoding, decoding or {})
+        return _write(model, tokenizer, samples, config, rows), [sample.reference for sample in samples]
+    scores = _score(model, samples, rows)
     if task.kind == "answer":
         return _extract(samples, scores)
     labels, references = model.config.labels, [sample.reference for sample in samples]
@@ -56,29 +59,29 @@ def answer_samples(
 
 
 def _write(
-    model: Transformer, tokenizer: Tokenizer, task: Task, samples: Sequence[Sample], decoding: Mapping[str, Any]
+    model: Transformer, tokenizer: Tokenizer, samples: Sequence[Sample], config: SamplingConfig, count: int
 ) -> list[str]:
-    config = combine_settings({}, {**task.decoding, **decoding})
     order = sorted(range(len(samples)), key=lambda index: -len(samples[index].prompt))
-    prepared = prepare_decoding(model, ROWS * config.num_beams, new_tokens=config.max_new_tokens)
+    prepared = prepare_decoding(model, count * config.num_beams, new_tokens=config.max_new_tokens)
     answers = [""] * len(samples)
-    for start in range(0, len(order), ROWS):
-        rows = order[start : start + ROWS]
+    for start in range(0, len(order), count):
+        rows = order[start : start + count]
         prompts = [list(samples[row].prompt) for row in rows]
-        seeds = [config.seed + row for row in rows]
+        # Drawn by what is asked, not by its place, so that order changes nothing when a text is sampled.
+        seeds = [config.seed + zlib.crc32(repr(prompt).encode()) for prompt in prompts]
         for row, found in zip(rows, generate(prepared, prompts, config, tokenizer=tokenizer, seeds=seeds), strict=True):
             answers[row] = (found.text or "").strip()
     return answers
 
 
 @torch.inference_mode()
-def _score(model: Transformer, samples: Sequence[Sample]) -> list[Tensor]:
+def _score(model: Transformer, samples: Sequence[Sample], count: int) -> list[Tensor]:
     """What `classify` gives for each sample, without padding."""
     model, device = evaluation_copy(model), model.embedding.tokens.weight.device
     order = sorted(range(len(samples)), key=lambda index: -samples[index].example.num_tokens)
     found: list[Tensor] = [torch.empty(0)] * len(samples)
-    for start in range(0, len(order), ROWS):
-        rows = order[start : start + ROWS]
+    for start in range(0, len(order), count):
+        rows = order[start : start + count]
         batch = collate([samples[row].example for row in rows], model.config.pad_id).to(device)
         scores = model.classify(batch.inputs, types_BT=batch.types).float().cpu()
         for place, row in enumerate(rows):

@@ -119,6 +119,11 @@ def majority_class(sources: Sequence[str], training: Pairs) -> list[Any]:
     return [label] * len(sources)
 
 
+def mean_number(sources: Sequence[str], training: Pairs) -> list[float]:
+    """The mean of the training numbers, for every source: the best constant by squared error."""
+    return [math.fsum(number for _, number in training) / len(training)] * len(sources)
+
+
 def logistic_regression(sources: Sequence[str], training: Pairs) -> list[Any]:
     """Labels by logistic regression on TF-IDF of words and pairs of them; raises `ConfigError` without scikit-learn."""
     try:
@@ -161,4 +166,5 @@ BASELINES: dict[str, Callable[[Sequence[str], Pairs], list[Any]]] = {
     "nearest": nearest_neighbour,
     "majority": majority_class,
     "logistic": logistic_regression,
+    "mean": mean_number,
 }

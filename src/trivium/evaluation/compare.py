@@ -24,6 +24,7 @@ from trivium.evaluation.significance import Interval, PairedResult, adjust_p_val
 from trivium.evaluation.summaries import TrainingText, describe_output
 
 Score = Callable[[Any, Any], dict[str, float]]
+Scorer = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
 LEVEL = 0.95
 # The score of one text that systems are ranked by, for each metric that has one.
 PRIMARY = {
@@ -32,6 +33,7 @@ PRIMARY = {
     "entities": "exact_match",
     "exact_match": "exact_match",
     "multilabel": "exact_match",
+    "regression": "r2",
     "rouge": "rougeL",
     "squad": "f1",
 }
@@ -59,9 +61,11 @@ class SystemRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Systems from the best to the worst by `primary`, and the texts with every score."""
+    """Systems from the best to the worst by `primary`, the score that they are ranked and tested by, and the texts
+    with every score; `left_out` counts rows that not every model could read."""
 
     metric: str
+    primary: str
     rows: tuple[SystemRow, ...]
     against: str
     references: Sequence[Any]
@@ -69,16 +73,13 @@ class Comparison:
     per_text: Mapping[str, Sequence[dict[str, float]]]
     sources: Sequence[str] | None
     reference_described: dict[str, float]
-
-    @property
-    def primary(self) -> str:
-        """The score that systems are ranked and tested by."""
-        return PRIMARY[self.metric]
+    left_out: int = 0
 
     @property
     def scale(self) -> int:
-        """What scores are multiplied by when shown: fractions as per cent."""
-        return 1 if self.metric == "bleu" else 100
+        """What scores are multiplied by when shown: fractions as per cent, those of a metric of one's own as they
+        are."""
+        return 100 if self.metric in PRIMARY and self.metric != "bleu" else 1
 
     def to_dict(self, *, texts: bool = False) -> dict[str, Any]:
         """All numbers as JSON has them; with `texts`, every source, reference and output with its scores too."""
@@ -86,6 +87,7 @@ class Comparison:
             "metric": self.metric,
             "primary": self.primary,
             "texts": len(self.references),
+            "left_out": self.left_out,
             "level": LEVEL,
             "against": self.against,
             "reference": self.reference_described,
@@ -109,18 +111,20 @@ class Comparison:
         others = [name for name in first.scores if name != self.primary]
         wholes = [name for name in first.whole if name not in first.scores]
         described = list(first.described)
-        names = (*others, *(f"{name} (whole)" for name in wholes), f"against {self.against}", "p")
+        tests = (f"against {self.against}", "p") if len(self.rows) > 1 else ()
+        names = (*others, *(f"{name} (whole)" for name in wholes), *tests)
         lines = [["system", f"{self.primary} [95 %]", *names, *described]]
         for row in self.rows:
-            against = row.against
             lines.append(
                 [
                     row.name + (" (baseline)" if row.is_baseline else ""),
                     self._interval(row.scores[self.primary]),
-                    *(f"{row.scores[name].mean * self.scale:.1f}" for name in others),
-                    *(f"{row.whole[name] * self.scale:.1f}" for name in wholes),
-                    f"{self._interval(against.difference, sign='+')}" if against else "",
-                    f"{row.adjusted_p:.2g}{' *' if row.is_significant else ''}" if row.adjusted_p is not None else "",
+                    *(self._number(row.scores[name].mean) for name in others),
+                    *(
+                        self._number(row.whole[name]) if _is_share(name) else f"{row.whole[name]:.4g}"
+                        for name in wholes
+                    ),
+                    *(self._tested(row) if tests else ()),
                     *_described(row.described),
                 ]
             )
@@ -140,14 +144,23 @@ class Comparison:
 
     def legend(self) -> str:
         """One sentence on what the table's numbers are."""
-        return (
-            f"{len(self.references)} texts; brackets: 95 % bootstrap intervals; p: paired randomisation against "
-            f"{self.against}, adjusted for all systems (Holm); *: beyond chance."
-        )
+        left = f" ({self.left_out} more too long for a model are left out)" if self.left_out else ""
+        tests = f"; p: paired randomisation against {self.against}, adjusted for all systems (Holm); *: beyond chance."
+        return f"{len(self.references)} texts{left}; brackets: 95 % bootstrap intervals{tests * (len(self.rows) > 1)}"
 
     def _interval(self, interval: Interval, sign: str = "") -> str:
-        mean, low, high = (value * self.scale for value in (interval.mean, interval.low, interval.high))
-        return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+        mean, low, high = (self._number(value, sign) for value in (interval.mean, interval.low, interval.high))
+        return f"{mean} [{low}, {high}]"
+
+    def _number(self, value: float, sign: str = "") -> str:
+        return f"{value * self.scale:{sign}.1f}" if self.metric in PRIMARY else f"{value:{sign}.3f}"
+
+    def _tested(self, row: SystemRow) -> tuple[str, str]:
+        """The difference from the best baseline, and how often chance gives one as large."""
+        if row.against is None or row.adjusted_p is None:
+            return "", ""
+        difference = self._interval(row.against.difference, sign="+")
+        return difference, f"{row.adjusted_p:.2g}{' *' if row.is_significant else ''}"
 
 
 def compare_outputs(
@@ -156,46 +169,62 @@ def compare_outputs(
     *,
     sources: Sequence[str] | None = None,
     training_texts: Sequence[str] | None = None,
-    metric: str = "rouge",
+    metric: str | Scorer = "rouge",
+    best: str = "",
     baselines: Collection[str] = tuple(BASELINES),
+    left_out: int = 0,
 ) -> Comparison:
     """Score every system's outputs and test each against the best of those whose names are in `baselines`.
 
     Without a baseline among them, against the worst. `training_texts` are what outputs might have been copied from.
-    The order of texts and of systems changes nothing. Raises `DataError` for lists of unequal lengths, `ConfigError`
-    for an unknown metric.
+    The order of texts and of systems changes nothing. `metric` may be a function of one's own from two lists to named
+    numbers; `best` is then the number to rank by, with a minus where less is better. Raises `DataError` for lists of
+    unequal lengths, `ConfigError` for an unknown metric.
     """
-    if metric not in PRIMARY:
-        raise ConfigError(
-            f"metric {metric!r} has no score of one text; expected one of {', '.join(PRIMARY)}; choose one"
-        )
+    name, primary = _name_metric(metric, best)
     _check(systems, references, sources)
-    score, training = _scorer(metric, references), None if training_texts is None else TrainingText(training_texts)
-    written = metric in _WRITTEN
+    score, training = _scorer(metric, references, primary), TrainingText(training_texts) if training_texts else None
+    whole = METRICS[metric] if isinstance(metric, str) else metric
+    written = name in _WRITTEN or (name not in PRIMARY and all(isinstance(each, str) for each in references))
     per_text = {
-        name: [score(text, wanted) for text, wanted in zip(outputs, references, strict=True)]
-        for name, outputs in systems.items()
+        system: [score(text, wanted) for text, wanted in zip(outputs, references, strict=True)]
+        for system, outputs in systems.items()
     }
     rows = []
-    for name, outputs in systems.items():
+    for system, outputs in systems.items():
         scores = {
-            key: bootstrap_interval([each[key] for each in per_text[name]], level=LEVEL) for key in per_text[name][0]
+            key: bootstrap_interval([each[key] for each in per_text[system]], level=LEVEL)
+            for key in per_text[system][0]
         }
         described = _describe(outputs, sources, training) if written else {}
-        rows.append(SystemRow(name, name in baselines, scores, METRICS[metric](outputs, references), described))
-    rows.sort(key=lambda row: (-row.scores[PRIMARY[metric]].mean, row.name))
-    best = next((row for row in rows if row.is_baseline), rows[-1]).name
+        rows.append(SystemRow(system, system in baselines, scores, whole(outputs, references), described))
+    rows.sort(key=lambda row: (-row.scores[primary].mean, row.name))
+    against = next((row for row in rows if row.is_baseline), rows[-1]).name
     firsts = [next(iter(list_texts(each)), "") for each in references] if written else []
     return Comparison(
-        metric=metric,
-        rows=tuple(_test_all(rows, best, {n: [e[PRIMARY[metric]] for e in each] for n, each in per_text.items()})),
-        against=best,
+        metric=name,
+        primary=primary,
+        rows=tuple(_test_all(rows, against, {n: [e[primary] for e in each] for n, each in per_text.items()})),
+        against=against,
         references=references,
         outputs=systems,
         per_text=per_text,
         sources=sources,
         reference_described=_describe(firsts, sources, training) if written else {},
+        left_out=left_out,
     )
+
+
+def _name_metric(metric: str | Scorer, best: str) -> tuple[str, str]:
+    """A metric's name, and the score of one text that systems are ranked by."""
+    if isinstance(metric, str) and metric in PRIMARY:
+        return metric, PRIMARY[metric]
+    if isinstance(metric, str) or not best:
+        raise ConfigError(
+            f"metric {metric!r} has no score of one text; expected one of {', '.join(PRIMARY)}, or a function and the "
+            "number that is best; choose one"
+        )
+    return getattr(metric, "__name__", "metric"), best
 
 
 def _test_all(rows: Sequence[SystemRow], best: str, scores: Mapping[str, Sequence[float]]) -> list[SystemRow]:
@@ -204,8 +233,15 @@ def _test_all(rows: Sequence[SystemRow], best: str, scores: Mapping[str, Sequenc
     return [replace(row, against=tested.get(row.name), adjusted_p=adjusted.get(row.name)) for row in rows]
 
 
-def _scorer(metric: str, references: Sequence[Any]) -> Score:
+def _scorer(metric: str | Scorer, references: Sequence[Any], primary: str) -> Score:
     """The function that scores one output against its reference."""
+    if not isinstance(metric, str):
+        return lambda output, reference: _score_alone(metric, output, reference, primary)
+    if metric == "regression":
+        mean = math.fsum(references) / len(references)
+        spread = math.fsum((each - mean) ** 2 for each in references) / len(references)
+        # Their mean is the share of the variance that is explained, R².
+        return lambda output, reference: {"r2": 1 - (output - reference) ** 2 / spread if spread else 0.0}
     if metric == "bleu":
         sacrebleu, texts = load_sacrebleu(), [text for each in references for text in list_texts(each)]
         bleu, chrf = sacrebleu.BLEU(tokenize=choose_tokenize(texts), effective_order=True), sacrebleu.CHRF()
@@ -224,6 +260,15 @@ def _scorer(metric: str, references: Sequence[Any]) -> Score:
     return known[metric]
 
 
+def _score_alone(metric: Scorer, output: Any, reference: Any, primary: str) -> dict[str, float]:
+    found = {name: float(value) for name, value in metric([output], [reference]).items()}
+    if primary.startswith("-") and primary[1:] in found:
+        found[primary] = -found[primary[1:]]
+    if primary not in found:
+        raise ConfigError(f"a metric gives {', '.join(found)}; expected {primary} among them; correct what is best")
+    return found
+
+
 def _describe(outputs: Sequence[str], sources: Sequence[str] | None, training: TrainingText | None) -> dict[str, float]:
     rows = [
         describe_output(output, None if sources is None else sources[i], training) for i, output in enumerate(outputs)
@@ -233,6 +278,11 @@ def _describe(outputs: Sequence[str], sources: Sequence[str] | None, training: T
 
 def _described(values: Mapping[str, float]) -> list[str]:
     return [f"{value:.1f}" if name == "length" else f"{value:.1%}" for name, value in values.items()]
+
+
+def _is_share(name: str) -> bool:
+    """Whether a score is a fraction, shown as per cent; an error has the unit of what is measured."""
+    return not name.endswith("error")
 
 
 def _width(text: str) -> int:

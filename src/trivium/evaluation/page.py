@@ -38,24 +38,12 @@ def render_page(comparison: Comparison, *, title: str = "Comparison", examples: 
     no baseline (of the best system, if all are)."""
     rows = comparison.rows
     shown = next((row.name for row in rows if not row.is_baseline), rows[0].name)
-    scores = {
-        row.name: [each[comparison.primary] * comparison.scale for each in comparison.per_text[row.name]]
-        for row in rows
-    }
-    order = sorted(range(len(scores[shown])), key=lambda i: (scores[shown][i], i))
-    outputs = {row.name: comparison.outputs[row.name] for row in rows}
-    by_whom = f"by {_escape(comparison.primary)} of {_escape(shown)}"
     parts = [
         f"<h1>{_escape(title)}</h1>",
-        _table(comparison.to_cells()),
-        f"<p>{_escape(comparison.legend())}</p>",
+        show_table(comparison),
         _draw_intervals(comparison),
-        _fitting_picture(comparison, shown),
+        show_system(comparison, shown, examples=examples),
     ]
-    for name, chosen in (("Worst", order[:examples]), ("Best", order[examples:][::-1][:examples])):
-        if chosen:
-            parts.append(f"<h2>{name} {by_whom}</h2>")
-            parts.append(show_texts(chosen, comparison.sources, comparison.references, outputs, scores))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -64,30 +52,53 @@ def render_page(comparison: Comparison, *, title: str = "Comparison", examples: 
     )
 
 
-def _table(cells: list[list[str]]) -> str:
+def show_table(comparison: Comparison) -> str:
+    """The table of a comparison and how to read it."""
+    cells = comparison.to_cells()
     head = "".join(f"<th>{_escape(cell)}</th>" for cell in cells[0])
     lines = (
         f"<tr><th>{_escape(name)}</th>{''.join(f'<td>{_escape(cell)}</td>' for cell in rest)}</tr>"
         for name, *rest in cells[1:]
     )
-    return f'<div class="wide"><table class="numbers"><tr>{head}</tr>{"".join(lines)}</table></div>'
+    table = f'<table class="numbers"><tr>{head}</tr>{"".join(lines)}</table>'
+    return f'<div class="wide">{table}</div><p>{_escape(comparison.legend())}</p>'
+
+
+def show_system(comparison: Comparison, shown: str, *, examples: int = 10) -> str:
+    """The picture that fits what one system answered, and the texts that it did worst and best, with all answers."""
+    scores = {
+        row.name: [each[comparison.primary] * comparison.scale for each in comparison.per_text[row.name]]
+        for row in comparison.rows
+    }
+    order = sorted(range(len(scores[shown])), key=lambda i: (scores[shown][i], i))
+    outputs = {row.name: comparison.outputs[row.name] for row in comparison.rows}
+    parts = [_fitting_picture(comparison, shown)]
+    for name, chosen in (("Worst", order[:examples]), ("Best", order[examples:][::-1][:examples])):
+        if chosen:
+            parts.append(f"<h2>{name} by {_escape(comparison.primary)} of {_escape(shown)}</h2>")
+            parts.append(show_texts(chosen, comparison.sources, comparison.references, outputs, scores))
+    return "".join(parts)
 
 
 def _draw_intervals(comparison: Comparison) -> str:
-    """Each system's mean as a dot on the line of its interval, over an axis from 0 to the greatest."""
+    """Each system's mean as a dot on the line of its interval, over an axis that holds 0."""
     intervals = [(row.name, row.scores[comparison.primary]) for row in comparison.rows]
-    top = max(interval.high for _, interval in intervals) or 1.0
+    low_end = min(0.0, *(interval.low for _, interval in intervals))
+    top = max(0.0, *(interval.high for _, interval in intervals)) - low_end or 1.0
     drawn = []
     for number, (name, interval) in enumerate(intervals):
         y = 20 + 26 * number
-        low, mean, high = (210 + 480 * value / top for value in (interval.low, interval.mean, interval.high))
+        low, mean, high = (
+            210 + 480 * (value - low_end) / top for value in (interval.low, interval.mean, interval.high)
+        )
         drawn.append(
             f'<text x="200" y="{y + 5}" font-size="14" text-anchor="end">{_escape(name[:26])}</text>'
             f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="#1f6feb" stroke-width="3"/>'
             f'<circle cx="{mean:.1f}" cy="{y}" r="5" fill="#1f6feb"/>'
         )
     height = 26 * len(intervals) + 14
-    axis = f'<line x1="210" x2="210" y1="6" y2="{height - 6}" stroke="#888"/>'
+    zero = 210 - 480 * low_end / top
+    axis = f'<line x1="{zero:.1f}" x2="{zero:.1f}" y1="6" y2="{height - 6}" stroke="#888"/>'
     return f'<svg viewBox="0 0 720 {height}" role="img">{axis}{"".join(drawn)}</svg>'
 
 
@@ -156,14 +167,47 @@ def draw_lengths(outputs: Sequence[str], references: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 720 150" role="img">{"".join(drawn)}</svg>'
 
 
+def draw_numbers(outputs: Sequence[float], references: Sequence[float]) -> str:
+    """A dot for each text, the reference across and the output up, over the line where both are equal."""
+    low, high = min(*outputs, *references), max(*outputs, *references)
+
+    def place(value: float) -> float:
+        return 20 + 300 * (value - low) / ((high - low) or 1.0)
+
+    dots = "".join(
+        f'<circle cx="{place(b):.1f}" cy="{340 - place(a):.1f}" r="3" fill="#1f6feb" fill-opacity="0.5"/>'
+        for a, b in zip(outputs, references, strict=True)
+    )
+    line = '<line x1="20" x2="320" y1="320" y2="20" stroke="#888"/>'
+    ends = f'<text x="20" y="338" font-size="12">{low:.4g}</text><text x="290" y="338" font-size="12">{high:.4g}</text>'
+    return f'<svg viewBox="0 0 720 345" role="img">{line}{dots}{ends}</svg>'
+
+
 def _fitting_picture(comparison: Comparison, shown: str) -> str:
     outputs, references = comparison.outputs[shown], comparison.references
+    pairs = list(zip(outputs, references, strict=True))
     if comparison.metric == "accuracy":
-        return f"<h2>Labels of {_escape(shown)}</h2>{draw_confusion(outputs, references)}"
-    if "length" in comparison.reference_described:
+        found = pairs
+    elif comparison.metric == "entities":
+        found = [pair for ours, theirs in pairs for pair in zip(ours, theirs, strict=True)]
+    elif comparison.metric == "multilabel":
+        both = [(set(ours), set(theirs)) for ours, theirs in pairs]
+        found = [
+            (label if label in ours else "(none)", label if label in theirs else "(none)")
+            for ours, theirs in both
+            for label in sorted(ours | theirs, key=str)
+        ]
+    elif comparison.metric == "regression":
+        return f"<h2>Numbers of {_escape(shown)} (up) and of the references (across)</h2>" + draw_numbers(
+            outputs, references
+        )
+    elif "length" in comparison.reference_described:
         firsts = [next(iter(list_texts(each)), "") for each in references]
         return f"<h2>Words of {_escape(shown)} (blue) and of the references</h2>{draw_lengths(outputs, firsts)}"
-    return ""
+    else:
+        return ""
+    ours, theirs = [one for one, _ in found], [other for _, other in found]
+    return f"<h2>Labels of {_escape(shown)}</h2>{draw_confusion(ours, theirs)}"
 
 
 def _folded(text: Any) -> str:

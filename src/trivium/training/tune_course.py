@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from trivium.data.examples import ExampleLoader
-from trivium.data.parts import Values, hold_out_rows, read_parts
+from trivium.data.parts import Values
 from trivium.errors import ConfigError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.labels import evaluate_labels
@@ -27,14 +27,14 @@ from trivium.machine import compute_fingerprint, inspect_machine
 from trivium.model import Transformer
 from trivium.model.adapter import has_adapter
 from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_task
-from trivium.tasks.encode import check_family, prepare_rows
+from trivium.tasks.encode import check_family
+from trivium.tasks.parts import hold_out_valid, read_task_parts
+from trivium.tasks.sample import choose_limits
 from trivium.tasks.task import Scorer
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import set_chat_template, stop_ids
-from trivium.training.tuning import MixConfig, TuneRecipe, choose_limits, resolve_tuning
+from trivium.training.tuning import MixConfig, TuneRecipe, resolve_tuning
 
-# The column whose text must not stand in both parts.
-TEXTS = {"pair": "source", "chat": "messages", "text": "text", "label": "text", "tags": "tokens", "answer": "context"}
 SHOWN = 6
 SHOWN_CHARACTERS = 600
 
@@ -135,7 +135,7 @@ def open_subject(
         find_metric(found)
     if not recipe.data:
         raise ConfigError("no data to learn from; expected a file or a folder; pass data=")
-    parts = read_task_parts(found, recipe.data if rows is None else rows, recipe)
+    parts = read_tuning_parts(found, recipe.data if rows is None else rows, recipe)
     found = replace(found, prepare=None)  # each row was prepared once
     labels = find_labels(found, [*parts["train"], *parts.get("valid", [])])
     if isinstance(model, str | Path) or model is None:
@@ -193,20 +193,14 @@ def _with_prefix(task: Task, settings: Mapping[str, Any], given: str | None) -> 
     return replace(task, prefix=given if given is not None else task.prefix or wanted)
 
 
-def read_task_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list[Values]]:
+def read_tuning_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list[Values]]:
     """The rows of a data set (a path, rows, or parts of rows) as the task reads them, with a held-out part.
 
     Raises `DataError`.
     """
-    found = read_parts(data, columns=recipe.columns, raw=task.prepare is not None)
-    if task.kind == "pair" and task.prepare is None:
-        found = {name: [_as_pair(row) for row in rows] for name, rows in found.items()}
-    parts = {name: [dict(row) for row in prepare_rows(task, rows)] for name, rows in found.items()}
+    parts = read_task_parts(task, data, columns=recipe.columns)
     if not parts.get("valid"):
-        column = TEXTS[task.kind]
-        train, valid = hold_out_rows(
-            parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed, key=lambda row: row[column]
-        )
+        train, valid = hold_out_valid(task, parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed)
         parts = {**parts, "train": train, "valid": valid}
     return parts
 
@@ -214,7 +208,8 @@ def read_task_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list
 def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     """Encode every data set and lay out what the loop reads; raises as `finetune` does."""
     config, tokenizer, task = subject.model.config, subject.tokenizer, subject.task
-    limits = choose_limits(recipe, config, tokenizer.model_max_length, task=task)
+    stated = Limits(recipe.source_tokens, recipe.target_tokens, recipe.on_long)
+    limits = choose_limits(stated, config, tokenizer.model_max_length, task=task)
     say("encoding")
     encoded = {
         part: encode_rows(task, subject.parts[part], config, tokenizer, limits=limits, labels=subject.labels)
@@ -261,8 +256,8 @@ def _encode_mix(mix: MixConfig, subject: Subject, recipe: TuneRecipe, limits: Li
     task = find_task(mix.task)
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
-    parts = read_task_parts(task, mix.data, replace(recipe, columns={}))
-    task = replace(task, prefix=task.prefix if mix.prefix is None else mix.prefix)
+    parts = read_tuning_parts(task, mix.data, replace(recipe, columns={}))
+    task = replace(task, prefix=task.prefix if mix.prefix is None else mix.prefix, prepare=None)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 
 
@@ -278,10 +273,6 @@ def hash_weights(model: Transformer) -> str:
     for parameter in model.parameters():
         digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
-
-
-def _as_pair(row: Values) -> Values:
-    return {"source": row["prompt"], "target": row["completion"]} if {"prompt", "completion"} <= row.keys() else row
 
 
 def _question(sample: Sample) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from trivium.errors import ConfigError
 from trivium.model import ModelConfig
 from trivium.model.adapter import LoraConfig
-from trivium.tasks import Limits, Task
+from trivium.tasks.parts import VALID_FRACTION
 from trivium.tasks.sample import OnLong
 from trivium.training.optim import OptimizerConfig
 from trivium.training.recipe import BudgetConfig, LossConfig, SaveConfig
@@ -54,7 +54,7 @@ class TuneRecipe:
     weight: float = 1.0
     freeze: tuple[str, ...] = ()
     lora: LoraConfig | None = None
-    valid_fraction: float = 0.05
+    valid_fraction: float = VALID_FRACTION
     valid_rows: int = 500
     scored_rows: int = 200
     loss: LossConfig = field(default_factory=LossConfig)
@@ -87,19 +87,6 @@ def resolve_tuning(recipe: TuneRecipe, config: ModelConfig, *, best: str) -> Tun
     )
     save = replace(recipe.save, best=best if recipe.save.best == "task" else recipe.save.best)
     return replace(recipe, optimizer=replace(recipe.optimizer, rate=rate), save=save)
-
-
-def choose_limits(recipe: TuneRecipe, config: ModelConfig, stated: int, *, task: Task) -> Limits:
-    """How long examples may be: as the recipe says, within what the model reads (`stated` by its tokenizer).
-
-    Where learned positions end, a decoder's source and target share them.
-    """
-    source, target = recipe.source_tokens or min(512, stated), recipe.target_tokens
-    if config.position == "learned":
-        together = config.family == "decoder" and task.kind == "pair"
-        target = min(target, config.max_positions // (2 if together else 1))
-        source = min(source, config.max_positions - (target if together else 0))
-    return Limits(source, target, recipe.on_long)
 
 
 def find_tuning_change(old: dict[str, Any], new: dict[str, Any]) -> str | None:

@@ -1,0 +1,140 @@
+"""Models and baselines on the held-out rows of a task, side by side: what `trivium evaluate TASK DATA` does."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from trivium.data.parts import Values
+from trivium.errors import ConfigError, DataError
+from trivium.evaluation.answer import answer_samples
+from trivium.evaluation.compare import Comparison, compare_outputs
+from trivium.evaluation.fitting import answer_baseline, choose_baselines
+from trivium.evaluation.page import write_page
+from trivium.hub.auto import load_model, load_tokenizer
+from trivium.hub.decoding import read_task
+from trivium.hub.resolve import resolve_folder
+from trivium.tasks import Limits, Task, encode_rows, find_task
+from trivium.tasks.parts import find_reference, find_source, find_task_prefix, hold_out_valid, read_task_parts
+from trivium.tasks.sample import OnLong, choose_limits
+
+Rows = list[Any]
+Say = Callable[[str], None]
+
+
+def evaluate_task(
+    task: str | Task,
+    data: str | Path,
+    *,
+    models: Sequence[str | Path] | Mapping[str, str | Path] = (),
+    baselines: Sequence[str] = (),
+    part: str = "test",
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    decoding: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    progress: Say | None = None,
+) -> Comparison:
+    """How good models and baselines are at a task on the same rows, with intervals and significance.
+
+    `models` are hub names or folders, or a mapping from names to show to them. A folder's part `part` is read (its
+    first `limit` rows), a file as a whole; baselines learn from the folder's training rows. Rows too long for a
+    model follow `limits`, by default those of fine-tuning; one that a model drops is left out for every system.
+    `decoding` is laid over the task's settings and the folder's. With `out` the folder gets `comparison.json` and
+    `comparison.html`. Raises `ConfigError`, `DataError`, `HubError`.
+    """
+    task, say = find_task(task), progress or (lambda _: None)
+    names = choose_baselines(task, baselines)
+    folders = dict(models) if isinstance(models, Mapping) else {str(each).rstrip("/"): each for each in models}
+    _check(task, folders, names, limits)
+    rows, training = _read(task, data, part, columns)
+    rows = rows[:limit]
+    answered: dict[str, dict[int, Any]] = {}
+    for name, folder in folders.items():
+        say(f"{name}: {len(rows):,} rows")
+        answered[name] = _answer(task, folder, rows, limits or Limits(source=0), decoding or {})
+    kept = [number for number in range(len(rows)) if all(number in found for found in answered.values())]
+    if not kept:
+        raise DataError(f"no row of {data} fits every model; expected some; raise the limits, or say on_long=truncate")
+    systems = {name: [found[number] for number in kept] for name, found in answered.items()}
+    shown = [rows[number] for number in kept]
+    for name in names:
+        say(f"{name}: {len(shown):,} rows")
+        systems[name] = answer_baseline(name, task, shown, training)
+    comparison = compare_outputs(
+        systems,
+        [find_reference(task, row) for row in shown],
+        sources=[find_source(task, row) for row in shown],
+        training_texts=[find_reference(task, row) for row in training] if task.writes else None,
+        metric=task.metric,
+        best=task.best,
+        baselines=names,
+        left_out=len(rows) - len(kept),
+    )
+    if out is not None:
+        given = {"task": task.name, "data": str(data), "part": part, "models": {n: str(f) for n, f in folders.items()}}
+        write_comparison(comparison, out, title=f"{task.name} on {Path(data).name}", given=given)
+    return comparison
+
+
+def write_comparison(comparison: Comparison, out: str | Path, *, title: str, given: Mapping[str, Any]) -> None:
+    """Write `comparison.json`, which holds every text with its scores, and `comparison.html` into a folder."""
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {**given, **comparison.to_dict(texts=True)}
+    text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+    (folder / "comparison.json").write_bytes(text.encode("utf-8", errors="replace"))
+    write_page(comparison, folder / "comparison.html", title=title)
+
+
+def _check(task: Task, folders: Mapping[str, Any], names: Sequence[str], limits: Limits | None) -> None:
+    """What can be refused before any work."""
+    if task.kind == "text":
+        raise ConfigError(f"{task.name} has no answers to compare; expected another task; use `trivium evaluate loss`")
+    if not folders and not names:
+        raise ConfigError("neither a model nor a baseline to evaluate; expected one or more; name some")
+    if taken := set(folders) & set(names):
+        raise ConfigError(f"a model and a baseline are both called {taken.pop()}; expected two names; write the path")
+    if limits and limits.on_long not in get_args(OnLong):
+        known = ", ".join(get_args(OnLong))
+        raise ConfigError(f"on_long is {limits.on_long!r}; expected one of {known}; choose one")
+    if limits and limits.on_long == "split" and task.kind != "answer":
+        raise ConfigError(f"on_long=split for {task.name}; one answer a row is judged; say truncate or drop")
+
+
+def _read(task: Task, data: str | Path, part: str, columns: Mapping[str, str] | None) -> tuple[Rows, Rows]:
+    """The rows that are judged and those to learn from, both as `Task.prepare` gives them."""
+    parts: dict[str, list[Values]]
+    if Path(data).is_file():
+        parts = {part: read_task_parts(task, data, columns=columns)["train"], "train": []}
+    else:
+        parts = read_task_parts(task, data, columns=columns, needed="train" if part == "valid" else part)
+        if part == "valid" and not parts.get("valid"):  # what fine-tuning held out of the same rows
+            parts["train"], parts["valid"] = hold_out_valid(task, parts["train"])
+    return list(parts[part]), list(parts.get("train", []))
+
+
+def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: Mapping[str, Any]) -> dict[int, Any]:
+    """A model's answers by the number of the row; rows that the limits drop have none."""
+    folder = resolve_folder(str(name))
+    model, tokenizer = load_model(folder).eval(), load_tokenizer(folder)
+    if model.config.head != task.head or (task.kind == "label" and model.config.problem != task.problem):
+        found = f"{model.config.head}{f' ({model.config.problem})' if model.config.head == 'sequence' else ''}"
+        wanted = f"{task.head}{f' ({task.problem})' if task.kind == 'label' else ''}"
+        raise ConfigError(
+            f"{name} has the head {found} for {task.name}; expected {wanted}; fine-tune it: trivium finetune "
+            f"{task.name} {name} DATA"
+        )
+    task = replace(find_task_prefix(task, folder), prepare=None)  # the rows have been prepared
+    settings = {key: value for key, value in read_task(folder, task.name).items() if key != "prefix"}
+    limits = choose_limits(limits, model.config, tokenizer.model_max_length, task=task)
+    samples = encode_rows(task, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples
+    answers, _ = answer_samples(model, tokenizer, task, samples, decoding=settings | dict(decoding))
+    numbers = dict.fromkeys(sample.number for sample in samples)
+    if task.kind == "tags":  # a word that was cut off has no tag of a name
+        answers = [
+            [*found, *["O"] * (len(rows[n]["tags"]) - len(found))] for n, found in zip(numbers, answers, strict=True)
+        ]
+    return dict(zip(numbers, answers, strict=True))

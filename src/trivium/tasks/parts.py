@@ -1,0 +1,74 @@
+"""The rows of a data set as a task reads them, what is asked and expected in a row, and the prefix a model wants."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trivium.data.parts import Values, hold_out_rows, read_parts
+from trivium.hub.decoding import read_task
+from trivium.tasks.encode import prepare_rows
+from trivium.tasks.kinds import label_names
+from trivium.tasks.task import Row, Task
+
+# The column whose text must not stand in two parts.
+TEXTS = {"pair": "source", "chat": "messages", "text": "text", "label": "text", "tags": "tokens", "answer": "context"}
+ASKED = {"pair": ("source",), "text": ("text",), "label": ("text", "text_pair"), "answer": ("question", "context")}
+VALID_FRACTION = 0.05
+
+
+def read_task_parts(
+    task: Task, data: Any, *, columns: Mapping[str, str] | None = None, needed: str = "train"
+) -> dict[str, list[Values]]:
+    """The rows of a data set (a path, rows, or parts of rows) as the task reads them, each prepared once.
+
+    Raises `DataError`, also without a row of the part `needed`.
+    """
+    parts = read_parts(data, columns=columns, raw=task.prepare is not None, needed=needed)
+    if task.kind == "pair" and task.prepare is None:
+        parts = {name: [_as_pair(row) for row in rows] for name, rows in parts.items()}
+    return {name: [dict(row) for row in prepare_rows(task, rows)] for name, rows in parts.items()}
+
+
+def hold_out_valid(
+    task: Task, rows: Sequence[Values], *, fraction: float = VALID_FRACTION, seed: int = 0
+) -> tuple[list[Values], list[Values]]:
+    """(train, valid) of rows that come without a held-out part, split by what is asked; raises `DataError`."""
+    return hold_out_rows(rows, fraction=fraction, seed=seed, key=lambda row: row[TEXTS[task.kind]])
+
+
+def find_source(task: Task, row: Row) -> str:
+    """What a row asks, as one text to show; of a chat all before the last message."""
+    if task.kind == "chat":
+        return "\n".join(f"{each.get('role')}: {each.get('content') or ''}" for each in row["messages"][:-1])
+    if task.kind == "tags":
+        return " ".join(row["tokens"])
+    return "\n".join(row[name] for name in ASKED[task.kind] if row.get(name))
+
+
+def find_reference(task: Task, row: Row) -> Any:
+    """What a row expects, as `Sample.reference` has it where nothing was cut."""
+    if task.kind == "pair":
+        return row["target"]
+    if task.kind == "chat":
+        return row["messages"][-1].get("content") or ""
+    if task.kind == "tags":
+        return label_names(row["tags"])
+    if task.kind == "answer":
+        return list(row["answers"]["text"]) or [""]
+    names = label_names(row["label"])
+    if task.problem == "regression":
+        return float(names[0]) if len(names) == 1 else [float(each) for each in names]
+    return names if task.problem == "multi" else names[0]
+
+
+def find_task_prefix(task: Task, folder: Path, given: str | None = None) -> Task:
+    """The task with the prefix that the caller, the task or the model's folder wants before a source."""
+    if given is not None:
+        return replace(task, prefix=given)
+    wanted = "" if task.prefix or not task.writes else read_task(folder, task.name).get("prefix", "")
+    return replace(task, prefix=task.prefix or wanted)
+
+
+def _as_pair(row: Values) -> Values:
+    return {"source": row["prompt"], "target": row["completion"]} if {"prompt", "completion"} <= row.keys() else row
