@@ -1,9 +1,9 @@
 """The same checkpoint fine-tuned with trivium and with transformers' Trainer (and peft), rows in, a folder out.
 
-Same rows, steps, batch, AdamW, linear schedule, clipping and dropout. Each run is a process of its own; what is timed
-is everything from rows and folder to the trained folder, imports apart. The peer runs as it comes (“default”) and at the
-best setting that it had in as many short trials as ours had. Rounds alternate; processor seconds and wall seconds; one
-judge (trivium's loss and answers, on rows that nobody trained on) for both folders.
+Same rows, steps, batch, AdamW, linear schedule, clipping and dropout. Each run is a process of its own; timed is all
+from rows and folder to the trained folder, imports apart. The peer runs as it comes (“default”) and at the best setting
+that it had in as many short trials as ours had. Rounds alternate; processor and wall seconds; one judge (trivium's loss
+and answers, on rows that nobody trained on) for both folders.
 
     python benchmarks/finetuning.py [--rounds 3] [--only NAME …] [--root DIR_WITH_runs] [--record]
 """
