@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trivium.tasks import TASKS
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages in two languages, which run the same code.
@@ -14,6 +16,7 @@ PAIRS = [
     ("README.md", "README.zh.md"),
     ("docs/en/article.md", "docs/zh/article.md"),
     ("docs/en/evaluation.md", "docs/zh/evaluation.md"),
+    ("docs/en/finetuning.md", "docs/zh/finetuning.md"),
 ]
 RUN = [page for page in PAGES if str(page.relative_to(ROOT)) not in {chinese for _, chinese in PAIRS}]
 
@@ -72,6 +75,9 @@ def test_files_that_pages_name_exist() -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.name)
 def test_recipes_load(recipe: Path) -> None:
-    from trivium import load_recipe
+    from trivium import TuneRecipe, load_config, load_recipe
 
-    assert load_recipe(recipe).family == recipe.stem
+    if recipe.stem.startswith("finetune_"):
+        assert load_config(TuneRecipe, recipe).task in TASKS
+    else:
+        assert load_recipe(recipe).family == recipe.stem
