@@ -164,7 +164,8 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
             card=card,
         ),
     )
-    write_report(run, recipe=to_dict(recipe), manifest=course.data, result=asdict(result) | {"tokens": counters.tokens})
+    shown = asdict(result) | {"tokens": counters.tokens}
+    write_report(run, recipe=to_dict(recipe), manifest=course.data, result=shown, judged=course.judge(model))
     put_text(storage, run / "result.json", json.dumps(asdict(result), indent=1) + "\n")
     return result
 

@@ -5,7 +5,7 @@ Knows where rows come from and how they become samples; the loop does the traini
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from trivium.data.examples import ExampleLoader
 from trivium.data.parts import Values
 from trivium.errors import ConfigError
 from trivium.evaluation.answer import answer_samples
+from trivium.evaluation.compare import Comparison, compare_outputs
 from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.evaluation.metrics import METRICS
@@ -26,7 +27,7 @@ from trivium.machine import compute_fingerprint, inspect_machine
 from trivium.model import Transformer
 from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_task
 from trivium.tasks.encode import check_family
-from trivium.tasks.parts import find_task_prefix, hold_out_valid, read_task_parts
+from trivium.tasks.parts import find_source, find_task_prefix, hold_out_valid, read_task_parts
 from trivium.tasks.sample import choose_limits
 from trivium.tokenizer import Tokenizer
 from trivium.training.tuning import MixConfig, TuneRecipe, resolve_tuning
@@ -86,15 +87,28 @@ class TuneCourse:
         """Answers and references of the samples that are judged."""
         return answer_samples(model, self.tokenizer, self.task, self.samples)
 
-    def show(self, model: Transformer, _progress: float) -> list[str]:
+    def show(self, model: Transformer, _progress: float) -> list[dict[str, Any]]:
         """A few answers beside what was asked and expected, for the log and the report."""
         if self.task.kind == "text":
             return []
         first = self.samples[:SHOWN]
         answers, references = answer_samples(model, self.tokenizer, self.task, first)
-        asked = {sample.number: _question(sample) for sample in first}
-        shown = zip(asked.values(), references, answers, strict=True)
-        return [f"{question}\n→ {expected}\n= {answer}" for question, expected, answer in shown]
+        shown = zip(self._asked(first), references, answers, strict=True)
+        return [{"source": _cut(asked), "target": target, "output": output} for asked, target, output in shown]
+
+    def judge(self, model: Transformer) -> Comparison | None:
+        """Every answer that is judged with its scores, as evaluation compares systems; nothing for plain text."""
+        if self.task.kind == "text":
+            return None
+        answers, references = self.answer(model)
+        asked, metric, best = self._asked(self.samples), self.task.metric, self.task.best
+        return compare_outputs({"model": answers}, references, sources=asked, metric=metric, best=best, baselines=())
+
+    def _asked(self, samples: Sequence[Sample]) -> list[str]:
+        """What each answer answers: windows of one context are one question."""
+        if self.task.kind == "answer":
+            samples = list({sample.number: sample for sample in samples}.values())
+        return [find_source(self.task, sample.row) for sample in samples]
 
     def describe(self, scores: Mapping[str, float], before: Mapping[str, float], seconds: float) -> str:
         """The sentence of a model card."""
@@ -219,8 +233,5 @@ def _hash_weights(model: Transformer) -> str:
     return digest.hexdigest()[:16]
 
 
-def _question(sample: Sample) -> str:
-    row = sample.row
-    text = row.get("source") or row.get("question") or row.get("text") or row.get("tokens") or row.get("messages")
-    text = " ".join(text) if isinstance(text, list) and all(isinstance(each, str) for each in text) else str(text)
+def _cut(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
