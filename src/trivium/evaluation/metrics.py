@@ -71,10 +71,15 @@ def spearman(outputs: Sequence[float], references: Sequence[float]) -> float:
 
 
 def regression(outputs: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-    """Both correlations and the mean squared error."""
+    """Both correlations and the mean squared error; of rows of several numbers, over all of them."""
+    outputs, references = _flat(outputs), _flat(references)
     scores = {"pearson": pearson(outputs, references), "spearman": spearman(outputs, references)}
     errors = math.fsum((x - y) ** 2 for x, y in zip(outputs, references, strict=True))
     return scores | {"mean_squared_error": errors / len(outputs)}
+
+
+def _flat(rows: Sequence[Any]) -> list[float]:
+    return [each for row in rows for each in (row if isinstance(row, list | tuple) else [row])]
 
 
 def entities(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -77,9 +77,9 @@ def read_task(folder: Path, task: str) -> dict[str, Any]:
     return {**found, "prefix": given["prefix"]} if given.get("prefix") else found
 
 
-def read_task_names(folder: Path) -> list[str]:
-    """The tasks that config.json's `task_specific_params` names."""
-    return list(_tasks(folder))
+def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
+    """What config.json's `task_specific_params` says of each task that it names, as `read_task` gives it."""
+    return {name: read_task(folder, name) for name in _tasks(folder)}
 
 
 def _tasks(folder: Path) -> dict[str, dict[str, Any]]:

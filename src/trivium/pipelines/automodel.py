@@ -9,6 +9,7 @@ import torch
 
 from trivium.errors import ConfigError
 from trivium.hub.auto import load_model, read_generation
+from trivium.hub.decoding import read_tasks
 from trivium.hub.resolve import resolve_folder
 from trivium.model.config import Head, Problem
 from trivium.pipelines.opened import OpenedModel
@@ -62,7 +63,7 @@ class Opener:
             if problem_type not in _PROBLEMS:
                 raise ConfigError(f"problem_type is {problem_type!r}; expected one of {', '.join(_PROBLEMS)}; choose")
             model.config = replace(model.config, problem=_PROBLEMS[problem_type])
-        return OpenedModel(model, read_generation(folder))
+        return OpenedModel(model, read_generation(folder), read_tasks(folder))
 
     def __call__(self, name: str | Path, **options: Any) -> OpenedModel:
         """The same as `from_pretrained`."""

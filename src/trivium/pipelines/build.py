@@ -11,7 +11,7 @@ import torch
 from trivium.errors import ConfigError
 from trivium.generation.settings import check_names
 from trivium.hub.auto import load_model, load_tokenizer
-from trivium.hub.decoding import read_generation, read_task, read_task_names
+from trivium.hub.decoding import read_generation, read_task, read_tasks
 from trivium.hub.resolve import resolve_folder
 from trivium.model import Transformer
 from trivium.pipelines.loaded import Loaded, Options
@@ -111,17 +111,17 @@ def pipeline(
 
 
 def _load(task: str, found: Task, model: Any, tokenizer: Any, device: Any) -> Loaded:
-    settings, prefix = dict(found.settings), ""
+    settings = dict(found.settings)
     network = getattr(model, "transformer", model)
     if isinstance(network, Transformer):
         if tokenizer is None:
             raise ConfigError("an opened model without its tokenizer; expected both; pass tokenizer= too")
-        own = dict(getattr(model, "generation", {}))
+        own = dict(getattr(model, "generation", {})) | getattr(model, "tasks", {}).get(task, {})
     else:
         folder = resolve_folder(model)
         network, tokenizer = load_model(folder), tokenizer or folder
         own = read_generation(folder) | _task_settings(folder, task)
-        prefix = own.pop("prefix", "")
+    prefix = own.pop("prefix", "")
     _refuse(task, found, network, model)
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(tokenizer)
@@ -139,7 +139,7 @@ def _override(settings: Options, own: Options) -> Options:
 
 def _task_settings(folder: Path, task: str) -> Options:
     """What the folder says of this task; a translation must be one that it was trained for, if it names any."""
-    known = [name for name in read_task_names(folder) if name.startswith("translation")]
+    known = [name for name in read_tasks(folder) if name.startswith("translation")]
     if task.startswith("translation") and known and task not in known:
         raise ConfigError(f"{folder} does not know {task}; expected one of {', '.join(known)}; choose one of these")
     return read_task(folder, task)

@@ -52,11 +52,17 @@ class ModelOutput:
 class OpenedModel:
     """One `Transformer` with a folder's decoding settings, called as Hugging Face's models are.
 
-    `model.transformer` is the network itself, `model.config` its `ModelConfig`, `model.generation` the settings.
+    `model.transformer` is the network itself, `model.config` its `ModelConfig`, `model.generation` the settings,
+    `model.tasks` those of single tasks, such as the `prefix` of a source, which pipelines and fine-tuning go by.
     """
 
-    def __init__(self, transformer: Transformer, generation: Mapping[str, Any] | None = None) -> None:
-        self.transformer, self.generation = transformer, dict(generation or {})
+    def __init__(
+        self,
+        transformer: Transformer,
+        generation: Mapping[str, Any] | None = None,
+        tasks: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self.transformer, self.generation, self.tasks = transformer, dict(generation or {}), dict(tasks or {})
 
     @property
     def config(self) -> ModelConfig:
@@ -209,7 +215,7 @@ class OpenedModel:
 
     def save_pretrained(self, folder: str | Path, *, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that transformers opens; raises `HubError` when no published architecture expresses it."""
-        save_model(self.transformer, folder, tokenizer=tokenizer, generation=self.generation)
+        save_model(self.transformer, folder, tokenizer=tokenizer, generation=self.generation, tasks=self.tasks)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The network's parameters, for an optimizer."""

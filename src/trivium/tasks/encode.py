@@ -60,9 +60,23 @@ def encode_rows(
 
 
 def prepare_rows(task: Task, rows: Iterable[Row]) -> Iterable[Row]:
-    """Each row with the columns of the task's kind; raises `DataError` where one is missing."""
+    """Each row with the columns of the task's kind, but those for which `Task.prepare` gives None.
+
+    Raises `DataError` where a column is missing or `prepare` fails.
+    """
     for number, given in enumerate(rows, start=1):
-        row = task.prepare(given) if task.prepare else given
+        row: Row | None = given
+        if task.prepare is not None:
+            try:
+                row = task.prepare(given)
+            except Exception as error:  # somebody's own function, of which anything can be expected
+                what = f"{type(error).__name__}: {error}"
+                raise DataError(
+                    f"prepare of {task.name} failed with {what} for row {number}, {', '.join(map(str, given))}; "
+                    f"expected {', '.join(task.columns)}, or None to leave the row out; mend the function"
+                ) from error
+        if row is None:
+            continue
         missing = [name for name in task.columns if row.get(name) is None]
         if missing:
             raise DataError(
@@ -78,6 +92,9 @@ def find_labels(task: Task, rows: Iterable[Row]) -> tuple[str, ...]:
         return ()
     if task.problem == "regression":
         sizes = {len(label_names(row["label"])) for row in prepare_rows(task, rows)}
+        if len(sizes) != 1 or 0 in sizes:
+            found = " and ".join(map(str, sorted(sizes))) or "no"
+            raise DataError(f"rows with {found} numbers as label; expected as many in each; correct them")
         return ("score",) if sizes == {1} else tuple(f"score_{place}" for place in range(max(sizes)))
     column = "label" if task.kind == "label" else "tags"
     names = {name for row in prepare_rows(task, rows) for name in label_names(row[column])}

@@ -3,6 +3,7 @@
 Each function gives the samples of one row and, if the row was longer than the limits, how long it was.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def encode_pair(setting: Setting, row: Row, number: int) -> Found:
     if end_id is not None and ids[-1:] != [end_id]:
         ids = [*ids, end_id]
     separator = [] if two else tokenizer.encode(task.separator, add_special=False)
-    excess = max(_beyond(len(whole.ids), limits.source), _beyond(len(ids), limits.target))
+    excess = max(_beyond(len(whole.ids) + len(separator), limits.source), _beyond(len(ids), limits.target))
     if excess and limits.on_long == "drop":
         return [], excess
     read = cut_end(whole, 0, longest=limits.source - len(separator))
@@ -89,10 +90,15 @@ def encode_label(setting: Setting, row: Row, number: int) -> Found:
     whole = setting.tokenizer.pair(_text(row, "text", number), pair)
     parts, excess = _cut(setting, whole, 0 if pair is None else 1)
     if setting.task.problem == "regression":
-        label: Any = tuple(float(each) for each in label_names(row["label"]))
+        label: Any = _numbers(row["label"], number)
         reference: Any = label[0] if len(label) == 1 else label
     else:
         names = label_names(row["label"])
+        if setting.task.problem == "single" and len(names) != 1:
+            several = "say multi-label-classification, or correct it"
+            raise DataError(
+                f"row {number + 1} has {len(names)} labels for {setting.task.name}; expected one; {several}"
+            )
         places = [_label_id(setting, name, number) for name in names]
         chosen = [float(place in places) for place in range(len(setting.label_ids))]
         label, reference = (tuple(chosen), names) if setting.task.problem == "multi" else (places[0], names[0])
@@ -136,6 +142,11 @@ def encode_answer(setting: Setting, row: Row, number: int) -> Found:
     windows = cut_windows(whole, 1, longest=setting.limits.source, overlap=min(OVERLAP, setting.limits.source // 4))
     if not windows:
         return [], len(whole.ids)
+    if texts and context[starts[0] : starts[0] + len(texts[0])] != texts[0]:
+        raise DataError(
+            f"row {number + 1} has the answer {texts[0]!r}, which is not at character {starts[0]} of its context; "
+            "expected it there; correct answer_start"
+        )
     samples = []
     for window in windows:
         label = _find_span(window, starts[0], starts[0] + len(texts[0])) if texts else (0, 0)
@@ -216,6 +227,16 @@ def _find_span(window: Encoded, start: int, end: int) -> tuple[int, int]:
     first = [place for place in inside if window.offsets[place][0] <= start < window.offsets[place][1]]
     last = [place for place in inside if window.offsets[place][0] < end <= window.offsets[place][1]]
     return (first[0], last[-1]) if first and last else (0, 0)
+
+
+def _numbers(label: Any, number: int) -> tuple[float, ...]:
+    try:
+        found = tuple(float(each) for each in label_names(label))
+    except ValueError:
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise DataError(f"row {number + 1} has the label {label!r}; expected a number; correct it or drop the row")
+    return found
 
 
 def _label_id(setting: Setting, name: str, number: int) -> int:

@@ -1,7 +1,7 @@
 """What tasks make of rows: one example with what is needed to ask a model and to judge its answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trivium.data.batch import Example
@@ -24,10 +24,17 @@ class Limits:
     on_long: OnLong = "refuse"
 
 
-def choose_limits(limits: Limits, config: ModelConfig, stated: int) -> Limits:
-    """The limits within what the model reads (`stated` by its tokenizer); a source of 0 takes that, at most 512."""
-    learned = [config.max_positions] if config.position == "learned" else []
-    return replace(limits, source=min([limits.source or min(512, stated), *learned]))
+def choose_limits(limits: Limits, config: ModelConfig, stated: int, *, task: Task) -> Limits:
+    """The limits within what the model reads (`stated` by its tokenizer); a source of 0 takes that, at most 512.
+
+    Where learned positions end, a decoder's source and target share them.
+    """
+    source, target = limits.source or min(512, stated), limits.target
+    if config.position == "learned":
+        together = config.family == "decoder" and task.kind == "pair"
+        target = min(target, config.max_positions // (2 if together else 1))
+        source = min(source, config.max_positions - (target if together else 0))
+    return Limits(source, target, limits.on_long)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ A task of one's own is one more `Task`: usually a `kind` that exists, and `prepa
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from trivium.errors import ConfigError
 from trivium.model.config import Head, Problem
@@ -32,20 +32,27 @@ class Task:
 
     `kind` says how a row becomes an example: a `pair` of source and target, a `chat`, plain `text`, a `label` of a
     text, `tags` of its words, or an `answer` within a context. `prepare` turns a row of the user's columns into the
-    kind's (`COLUMNS`). `metric` names the scores (evaluation/metrics.py), or is a function from outputs and references
-    to named numbers; `best` is the number that chooses a checkpoint, with a minus where less is better. `prefix` stands
-    before a source; a decoder without an encoder reads `separator` between source and target.
+    kind's (`COLUMNS`), or into None to leave it out. `metric` names the scores (evaluation/metrics.py), or is a
+    function from outputs and references to named numbers; `best` is the number that chooses a checkpoint, with a minus
+    where less is better. `prefix` stands before a source; a decoder without an encoder reads `separator` between source
+    and target. Raises `ConfigError` for a kind or problem that there is not.
     """
 
     name: str
     kind: Kind
     metric: str | Scorer
     best: str
-    prepare: Callable[[Row], Row] | None = None
+    prepare: Callable[[Row], Row | None] | None = None
     prefix: str = ""
     separator: str = "\n=>\n"
     problem: Problem = "single"
     decoding: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, known in (("kind", tuple(COLUMNS)), ("problem", get_args(Problem))):
+            if (given := getattr(self, name)) not in known:
+                expected = ", ".join(known)
+                raise ConfigError(f"task {self.name} has the {name} {given!r}; expected one of {expected}; choose one")
 
     @property
     def head(self) -> Head:

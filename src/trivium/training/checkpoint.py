@@ -100,6 +100,7 @@ def save_checkpoint(
         older = [each for each in list_checkpoints(run) if each.name < folder.name]
         for old in older[: max(len(older) + 1 - max(keep_last, 1), 0)]:
             remove_folder(storage, old)
+        _forget_best(storage, run)
     except (OSError, HubError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         free, needed = shutil.disk_usage(run).free, _count_bytes(state)
@@ -111,14 +112,40 @@ def save_checkpoint(
 
 
 def save_best(state: TrainState, run: Path, *, tokenizer: Tokenizer | None, fingerprint: dict[str, str]) -> Path:
-    """Put the weights aside as `run/best`, whole or not at all; no optimizer state. Raises `OSError`."""
-    storage, folder = Storage(), run / "best"
+    """Put the weights aside as `run/best/step-…`, whole or not at all; no optimizer state. Raises `OSError`.
+
+    What was the best before stays for the checkpoints that speak of it: a run may go on from one of them.
+    """
+    storage, folder = Storage(), _best_folder(run, state.counters.step)
     unfinished = unfinished_name(folder)
     storage.remove(unfinished)
     unfinished.mkdir(parents=True)
     save_weights(state.model, unfinished, tokenizer=tokenizer)
     _seal(storage, unfinished, folder, state.model, fingerprint)
     return folder
+
+
+def load_best(state: TrainState, run: Path) -> None:
+    """Put the best weights of a run into its model; raises `CheckpointError` if they are damaged or another's."""
+    folder = _best_folder(run, state.counters.best_step)
+    verify_folder(folder)
+    load_weights(state.model, folder)
+
+
+def _best_folder(run: Path, step: int) -> Path:
+    return run / "best" / f"step-{step:08d}"
+
+
+def _forget_best(storage: Storage, run: Path) -> None:
+    """Remove the best weights that no checkpoint speaks of."""
+    clear_unfinished(run / "best")
+    try:
+        states = [(each / "state" / "state.json").read_text(encoding="utf-8") for each in list_checkpoints(run)]
+        kept = {_best_folder(run, json.loads(each)["best_step"]) for each in states}
+    except (OSError, ValueError, KeyError):  # one is damaged: nothing is known of what it needs
+        return
+    for folder in set((run / "best").glob("step-*")) - kept:
+        remove_folder(storage, folder)
 
 
 def save_weights(model: Transformer, folder: Path, *, tokenizer: Tokenizer | None) -> None:

@@ -6,27 +6,27 @@ Hugging Face folder, whatever was trained; with LoRA `adapter/` beside it is PEF
 
 import fnmatch
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trivium.config import load_config, save_config, to_dict
-from trivium.errors import ConfigError
+from trivium.config import from_dict, load_config, save_config, to_dict
+from trivium.errors import CheckpointError, ConfigError
 from trivium.hub.adapter import save_adapter
-from trivium.hub.auto import save_model
+from trivium.hub.auto import load_model, save_model
 from trivium.machine import keep_freed_memory
 from trivium.model.adapter import add_adapter, has_adapter, merge_adapter
 from trivium.tasks import Task
 from trivium.tokenizer import Tokenizer
-from trivium.training.checkpoint import TrainState, list_checkpoints, load_weights, lock_run, restore_latest
+from trivium.training.checkpoint import TrainState, list_checkpoints, load_best, lock_run, restore_latest
 from trivium.training.loop import train
 from trivium.training.monitor import Monitor
 from trivium.training.optim import build_optimizers
 from trivium.training.recipe import BudgetConfig
 from trivium.training.report import write_report
 from trivium.training.storage import Storage, clear_unfinished, put_folder, put_text, start_over, unfinished_name
-from trivium.training.tune_course import Subject, TuneCourse, gather_course, open_subject
+from trivium.training.tune_course import Subject, TuneCourse, gather_course, hash_weights, open_subject
 from trivium.training.tuning import TuneRecipe, find_tuning_change
 
 Say = Callable[[str], None]
@@ -52,7 +52,7 @@ class TuneResult:
 def finetune(
     model: Any = None,
     what: Tokenizer | Task | str | None = None,
-    data: str | Path | None = None,
+    data: str | Path | Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Any]] | None = None,
     *,
     task: str | Task | None = None,
     recipe: TuneRecipe | None = None,
@@ -64,14 +64,17 @@ def finetune(
     """Adapt a model to a task: `finetune("t5-small", "summarization", "data.jsonl", epochs=3, run="runs/mine")`.
 
     `model` is a hub name, a folder, or a model in memory, which then learns in place and comes with its tokenizer:
-    `finetune(model, tokenizer, task="summarization", data=…)`. `settings` are fields of `TuneRecipe`. The weights of
-    the best held-out score are kept and saved to `run/final`. Raises `ConfigError`, `DataError`, `HubError` for what
+    `finetune(model, tokenizer, task="summarization", data=…)`. `data` is a file, a folder, rows, or parts of rows by
+    name (`train`, `valid`). `settings` are fields of `TuneRecipe`. The weights of the best held-out score are kept and
+    saved to `run/final`. Raises `ConfigError`, `DataError`, `HubError` for what
     cannot be, `CheckpointError` as `pretrain` does; after a signal it saves and raises `SystemExit`.
     """
-    recipe = replace(recipe or TuneRecipe(), **_checked(settings))
+    recipe = _checked(recipe or TuneRecipe(), settings)
     chosen = task if task is not None else what if isinstance(what, str | Task) else recipe.task
     tokenizer = what if isinstance(what, Tokenizer) else None
-    recipe = replace(recipe, data=str(data) if data is not None else recipe.data)
+    rows = None if data is None or isinstance(data, str | Path) else data
+    if data is not None:
+        recipe = replace(recipe, data=str(data) if rows is None else "rows in memory")
     if isinstance(model, str | Path):
         recipe = replace(recipe, model=str(model))
     run = Path(recipe.run)
@@ -79,35 +82,31 @@ def finetune(
         if restart:
             start_over(run)
         clear_unfinished(run)
-        subject = open_subject(chosen, recipe, model=model, tokenizer=tokenizer)
+        subject = open_subject(chosen, recipe, model=model, tokenizer=tokenizer, rows=rows)
         recipe = replace(recipe, task=subject.task.name, model=recipe.model or "a model in memory")
         keep_freed_memory()
         course = gather_course(subject, recipe, progress or (lambda _: None))
         if _is_same(run, course.recipe) and (run / "result.json").is_file():
-            return _finished(run, subject)
+            return _remember(model, course, _finished(run, subject, course))
         (run / "result.json").unlink(missing_ok=True)
         Storage().sync(run)
         save_config(course.recipe, unfinished_name(run / "config.yaml"))
         unfinished_name(run / "config.yaml").replace(run / "config.yaml")
-        state = _begin(subject, course)
-        restore_latest(state, run, course.fingerprint)
-        with Monitor(run, name=course.recipe.task, lines=state.counters.lines, quiet=quiet) as monitor:
-            train(state, course, monitor, course.show)
-        return _finish(state, course)
+        training, device = subject.model.training, subject.model.embedding.tokens.weight.device
+        try:
+            state = _begin(subject, course)
+            restore_latest(state, run, course.fingerprint)
+            with Monitor(run, name=course.recipe.task, lines=state.counters.lines, quiet=quiet) as monitor:
+                train(state, course, monitor, course.show)
+            return _remember(model, course, _finish(state, course))
+        finally:  # a model in memory is given back as it came, but for what it has learned
+            subject.model.train(training).requires_grad_(True).to(device)
 
 
-def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a call as fields of the recipe; a budget may be named by its unit."""
-    known = TuneRecipe.__dataclass_fields__
-    checked: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name in BudgetConfig.__dataclass_fields__:
-            checked["budget"] = BudgetConfig(**{name: value})
-        elif name not in known:
-            raise ConfigError(f"finetune has no setting {name}; expected one of {', '.join(known)}; correct it")
-        else:
-            checked[name] = value
-    return checked
+def _checked(recipe: TuneRecipe, settings: dict[str, Any]) -> TuneRecipe:
+    """The recipe with the settings of a call, checked as a file's are; a budget may be named by its unit."""
+    budget = {name: settings.pop(name) for name in BudgetConfig.__dataclass_fields__ if name in settings}
+    return from_dict(TuneRecipe, to_dict(recipe) | settings | ({"budget": budget} if budget else {}))
 
 
 def _begin(subject: Subject, course: TuneCourse) -> TrainState:
@@ -135,7 +134,7 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
     run, storage = Path(recipe.run), Storage()
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     if recipe.save.best:
-        load_weights(model, run / "best")
+        load_best(state, run)
     if has_adapter(model):
         _put(run / "adapter", lambda folder: save_adapter(model, folder, base=recipe.model))
         merge_adapter(model)
@@ -160,13 +159,15 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
             folder,
             tokenizer=course.tokenizer,
             generation=course.decoding,
-            tasks={recipe.task: {"prefix": course.task.prefix}} if course.task.prefix else None,
+            tasks=course.prefixes,
             card=card,
         ),
     )
     shown = asdict(result) | {"tokens": counters.tokens}
     write_report(run, recipe=to_dict(recipe), manifest=course.data, result=shown, judged=course.judge(model))
-    put_text(storage, run / "result.json", json.dumps(asdict(result), indent=1) + "\n")
+    # Of what it was made and what it became: a model in memory may come as either.
+    made = {"fingerprint": course.fingerprint["data"], "weights": hash_weights(model)}
+    put_text(storage, run / "result.json", json.dumps(asdict(result) | made, indent=1) + "\n")
     return result
 
 
@@ -176,13 +177,29 @@ def _put(folder: Path, write: Callable[[Path], Any]) -> None:
     put_folder(Storage(), unfinished, folder)
 
 
-def _finished(run: Path, subject: Subject) -> TuneResult:
-    """The result of a run that is over; a model in memory gets its weights, as if it had learned now."""
-    if subject.in_memory:
-        from trivium.hub.auto import load_model
+def _finished(run: Path, subject: Subject, course: TuneCourse) -> TuneResult:
+    """The result of a run that is over; a model in memory gets its weights, as if it had learned now.
 
+    Raises `CheckpointError` if the run was made of other data or another model under the same names.
+    """
+    found = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    before, after = found.pop("fingerprint", ""), found.pop("weights", "")
+    data, _, weights = course.fingerprint["data"].partition(" ")
+    if before not in (course.fingerprint["data"], f"{data} {before.partition(' ')[2]}" if weights == after else ""):
+        raise CheckpointError(
+            f"{run} was finished with other data or another model of the same name; expected the same; use --restart "
+            "or another run"
+        )
+    if subject.in_memory:
         subject.model.load_state_dict(load_model(run / "final").state_dict())
-    return TuneResult(**json.loads((run / "result.json").read_text(encoding="utf-8")))
+    return TuneResult(**found)
+
+
+def _remember(model: Any, course: TuneCourse, result: TuneResult) -> TuneResult:
+    """An opened model goes by the settings of its task from now on, as the folder does."""
+    if isinstance(tasks := getattr(model, "tasks", None), dict):
+        tasks[course.recipe.task] = {**course.decoding, **course.prefixes.get(course.recipe.task, {})}
+    return result
 
 
 def _is_same(run: Path, recipe: TuneRecipe) -> bool:

@@ -221,7 +221,7 @@ def is_stalled(save: SaveConfig, counters: Counters) -> bool:
 
 
 def _keep_best(state: TrainState, course: Course, found: dict[str, Any]) -> None:
-    """Put the weights aside as `run/best` if no earlier evaluation scored more, or as much with less loss."""
+    """Put the weights aside as `run/best/step-…` if no earlier evaluation scored more, or as much with less loss."""
     counters, name = state.counters, course.recipe.save.best
     sign = -1.0 if name.startswith("-") else 1.0
     name = name.removeprefix("-")
@@ -229,9 +229,10 @@ def _keep_best(state: TrainState, course: Course, found: dict[str, Any]) -> None
         known = ", ".join(key for key, value in found.items() if isinstance(value, float))
         raise ConfigError(f"save.best is {name}, which is no score of this run; expected one of {known}; change it")
     before = counters.best_evaluation
-    score, record = sign * found[name], sign * before[name] if before else -math.inf
-    counters.evaluations_since_best = 0 if score > record else counters.evaluations_since_best + 1
-    if score > record or (score == record and found["loss"] < before["loss"]):
+    score = -math.inf if math.isnan(found[name]) else sign * found[name]
+    record = sign * before[name] if before and not math.isnan(before[name]) else -math.inf
+    counters.evaluations_since_best = 0 if score > record or not before else counters.evaluations_since_best + 1
+    if score > record or not before or (score == record and found["loss"] < before["loss"]):
         save_best(state, Path(course.recipe.run), tokenizer=course.tokenizer, fingerprint=course.fingerprint)
         counters.best_step, counters.best_evaluation = counters.step, found
 

@@ -22,14 +22,18 @@ from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.evaluation.metrics import METRICS
 from trivium.hub.auto import load_model, load_model_config, load_tokenizer
+from trivium.hub.decoding import read_task
 from trivium.hub.resolve import resolve_folder
 from trivium.machine import compute_fingerprint, inspect_machine
 from trivium.model import Transformer
+from trivium.model.adapter import has_adapter
 from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_task
 from trivium.tasks.encode import check_family
-from trivium.tasks.parts import find_source, find_task_prefix, hold_out_valid, read_task_parts
+from trivium.tasks.parts import find_source, hold_out_valid, read_task_parts, with_prefix
 from trivium.tasks.sample import choose_limits
+from trivium.tasks.task import Scorer
 from trivium.tokenizer import Tokenizer
+from trivium.tokenizer.chat_mask import set_chat_template, stop_ids
 from trivium.training.tuning import MixConfig, TuneRecipe, resolve_tuning
 
 SHOWN = 6
@@ -66,7 +70,13 @@ class TuneCourse:
     @cached_property
     def decoding(self) -> dict[str, Any]:
         """The settings that texts are written with, which the folder will have too."""
-        return dict(self.task.decoding) if self.task.writes else {}
+        ends = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
+        return {**self.task.decoding, **ends} if self.task.writes else {}
+
+    @property
+    def prefixes(self) -> dict[str, dict[str, Any]]:
+        """What the folder's config says of the task, if a prefix stands before its sources."""
+        return {self.recipe.task: {"prefix": self.task.prefix}} if self.task.prefix else {}
 
     def score(self, model: Transformer) -> dict[str, Any]:
         """Loss and the task's metric on the held-out part."""
@@ -80,19 +90,18 @@ class TuneCourse:
         if self.task.kind == "text":
             return found
         answers, references = self.answer(model)
-        metric = METRICS[self.task.metric] if isinstance(self.task.metric, str) else self.task.metric
-        return found | {name: float(value) for name, value in metric(answers, references).items()}
+        return found | {name: float(value) for name, value in find_metric(self.task)(answers, references).items()}
 
     def answer(self, model: Transformer) -> tuple[list[Any], list[Any]]:
         """Answers and references of the samples that are judged."""
-        return answer_samples(model, self.tokenizer, self.task, self.samples)
+        return answer_samples(model, self.tokenizer, self.task, self.samples, decoding=self.decoding)
 
     def show(self, model: Transformer, _progress: float) -> list[dict[str, Any]]:
         """A few answers beside what was asked and expected, for the log and the report."""
         if self.task.kind == "text":
             return []
         first = self.samples[:SHOWN]
-        answers, references = answer_samples(model, self.tokenizer, self.task, first)
+        answers, references = answer_samples(model, self.tokenizer, self.task, first, decoding=self.decoding)
         shown = zip(self._asked(first), references, answers, strict=True)
         return [{"source": _cut(asked), "target": target, "output": output} for asked, target, output in shown]
 
@@ -119,45 +128,82 @@ class TuneCourse:
         )
 
 
+def find_metric(task: Task) -> Scorer:
+    """What scores the answers of a task; raises `ConfigError` for a name of none."""
+    if not isinstance(task.metric, str):
+        return task.metric
+    if task.metric not in METRICS:
+        known = ", ".join(METRICS)
+        raise ConfigError(
+            f"{task.name} has the metric {task.metric}; expected one of {known}, or a function; change it"
+        )
+    return METRICS[task.metric]
+
+
 def open_subject(
-    task: str | Task, recipe: TuneRecipe, *, model: Any = None, tokenizer: Tokenizer | None = None
+    task: str | Task, recipe: TuneRecipe, *, model: Any = None, tokenizer: Tokenizer | None = None, rows: Any = None
 ) -> Subject:
     """Read the data, then open the model with the head and labels that they call for; raises as `finetune` does."""
     found = find_task(task)
+    if found.kind != "text":
+        find_metric(found)
     if not recipe.data:
         raise ConfigError("no data to learn from; expected a file or a folder; pass data=")
-    parts = read_tuning_parts(found, recipe.data, recipe)
+    parts = read_tuning_parts(found, recipe.data if rows is None else rows, recipe)
+    found = replace(found, prepare=None)  # each row was prepared once
     labels = find_labels(found, [*parts["train"], *parts.get("valid", [])])
     if isinstance(model, str | Path) or model is None:
         if not recipe.model:
             raise ConfigError("no model to fine-tune; expected a hub name, a folder or a model; pass one")
         folder = resolve_folder(recipe.model)
-        check_family(found, load_model_config(folder))
-        own, names = find_task_prefix(found, folder, recipe.prefix), labels if found.head != "language" else None
+        config = load_model_config(folder)
+        check_family(found, config)
+        labels = config.labels if set(config.labels) == set(labels) else labels  # a trained head keeps its order
+        own, names = (
+            with_prefix(found, read_task(folder, found.name), recipe.prefix),
+            labels if found.head != "language" else None,
+        )
         head = None if found.head == "language" else found.head
         with warnings.catch_warnings():  # that a head begins at random is no news to who trains it
             warnings.filterwarnings("ignore", message="the file has no fitting weights")
             opened = load_model(folder, head=head, labels=names, problem=found.problem if head == "sequence" else None)
-        return Subject(own, opened, load_tokenizer(folder), parts, labels)
+        return Subject(own, opened, _ready(found, tokenizer or load_tokenizer(folder)), parts, labels)
     network = getattr(model, "transformer", model)
     if not isinstance(network, Transformer) or tokenizer is None:
         raise ConfigError(
             f"{type(model).__name__} to fine-tune, {'with' if tokenizer else 'without'} a tokenizer; expected a name, "
             "a folder, or a model and its tokenizer; call finetune(model, tokenizer, task=…, data=…)"
         )
-    if network.config.head != found.head or (labels and set(labels) - set(network.config.labels)):
+    check_family(found, network.config)
+    _check_head(found, network, labels)
+    found = with_prefix(found, getattr(model, "tasks", {}).get(found.name, {}), recipe.prefix)
+    return Subject(found, network, _ready(found, tokenizer), parts, network.config.labels, in_memory=True)
+
+
+def _check_head(task: Task, network: Transformer, labels: tuple[str, ...]) -> None:
+    """Raise `ConfigError` for a model in memory that cannot learn the task as it is."""
+    config, regression = network.config, task.problem == "regression"
+    wrong = config.head != task.head or (config.head == "sequence" and config.problem != task.problem)
+    if wrong or (len(labels) != len(config.labels) if regression else set(labels) - set(config.labels)):
         raise ConfigError(
-            f"a model with head {network.config.head} and labels {', '.join(network.config.labels) or 'none'} for "
-            f"{found.name}; expected head {found.head} and {', '.join(labels) or 'no labels'}; pass its name instead, "
-            "and it is opened so"
+            f"a model with head {config.head} ({config.problem}) and labels {', '.join(config.labels) or 'none'} for "
+            f"{task.name}; expected head {task.head} ({task.problem}) and {', '.join(labels) or 'no labels'}; pass its "
+            "name instead, and it is opened so"
         )
-    found = replace(found, prefix=found.prefix if recipe.prefix is None else recipe.prefix)
-    return Subject(found, network, tokenizer, parts, network.config.labels, in_memory=True)
+    if has_adapter(network):
+        raise ConfigError("the model has an adapter already; expected none; call merge_adapter first")
 
 
-def read_tuning_parts(task: Task, path: str, recipe: TuneRecipe) -> dict[str, list[Values]]:
-    """The rows of a data set for a task, with a held-out part; raises `DataError`."""
-    parts = read_task_parts(task, path, columns=recipe.columns)
+def _ready(task: Task, tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, which for a chat has a template: where it came without one, a plain one."""
+    if task.kind == "chat" and not tokenizer.settings.get("chat_template"):
+        set_chat_template(tokenizer)
+    return tokenizer
+
+
+def read_tuning_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list[Values]]:
+    """The rows of a data set as the task reads them, with a held-out part; raises `DataError`."""
+    parts = read_task_parts(task, data, columns=recipe.columns)
     if not parts.get("valid"):
         train, valid = hold_out_valid(task, parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed)
         parts = {**parts, "train": train, "valid": valid}
@@ -168,7 +214,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     """Encode every data set and lay out what the loop reads; raises as `finetune` does."""
     config, tokenizer, task = subject.model.config, subject.tokenizer, subject.task
     stated = Limits(recipe.source_tokens, recipe.target_tokens, recipe.on_long)
-    limits = choose_limits(stated, config, tokenizer.model_max_length)
+    limits = choose_limits(stated, config, tokenizer.model_max_length, task=task)
     say("encoding")
     encoded = {
         part: encode_rows(task, subject.parts[part], config, tokenizer, limits=limits, labels=subject.labels)
@@ -203,7 +249,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
         valid=valid,
         samples=_first_rows(encoded["valid"].samples, recipe.scored_rows),
         tokenizer=tokenizer,
-        fingerprint={**compute_fingerprint(), "data": f"{loader.fingerprint} {_hash_weights(subject.model)}"},
+        fingerprint={**compute_fingerprint(), "data": f"{loader.fingerprint} {hash_weights(subject.model)}"},
         data=data,
         compute_dtype=getattr(torch, machine.compute_dtype),
         device=machine.device,
@@ -216,6 +262,7 @@ def _encode_mix(mix: MixConfig, subject: Subject, recipe: TuneRecipe, limits: Li
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
     parts = read_tuning_parts(task, mix.data, replace(recipe, columns={}))
+    task = replace(task, prefix=task.prefix if mix.prefix is None else mix.prefix)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 
 
@@ -225,11 +272,11 @@ def _first_rows(samples: list[Sample], most: int) -> list[Sample]:
     return [sample for sample in samples if sample.number <= (numbers or [0])[-1]]
 
 
-def _hash_weights(model: Transformer) -> str:
-    """What the run began from: another model under the same name must not continue it."""
+def hash_weights(model: Transformer) -> str:
+    """A hash of a model: another one under the same name must not continue a run."""
     digest = hashlib.sha256(repr(model.config).encode())
     for parameter in model.parameters():
-        digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

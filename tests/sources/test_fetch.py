@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.packages import (
+from tests.sources.packages import (
     make_deb,
     make_release,
     make_sdist,
@@ -16,8 +16,9 @@ from tests.data.packages import (
     use_release,
     use_wheels,
 )
-from trivium.data import fetch
+from trivium.data.shards import hash_file
 from trivium.errors import DataError
+from trivium.sources import fetch
 
 DEP5 = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 
@@ -46,7 +47,7 @@ def test_a_wheel_comes_by_pip_with_its_licence(tmp_path: Path, monkeypatch: pyte
     use_wheels(tmp_path, monkeypatch)
     package = fetch.fetch_python("two-words")
     assert (package.kind, package.name, package.version, package.licence) == ("PyPI", "two-words", "1.0", "Apache-2.0")
-    assert package.url == "https://example.org" and package.sha256 == fetch.hash_file(served)
+    assert package.url == "https://example.org" and package.sha256 == hash_file(served)
     assert dict(fetch.read_members(package.archive, lambda path: path.endswith(".txt"))) == {
         "two_words/a.txt": b"hello"
     }
@@ -71,7 +72,7 @@ def test_a_package_comes_by_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with npm_registry({"verse": served}, monkeypatch, tmp_path / "npm"):
         package = fetch.fetch_npm("verse")
     assert (package.kind, package.version, package.licence) == ("npm", "1.0.0", "MIT")
-    assert package.url == "git+https://example.org" and package.sha256 == fetch.hash_file(served)
+    assert package.url == "git+https://example.org" and package.sha256 == hash_file(served)
 
 
 @needs("apt-get")

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import digest_letters, letters_of
-from trivium.data.fetch import debian_index, read_stanzas
 from trivium.data.source import clean_text
 from trivium.errors import DataError
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import debian_index, read_stanzas
 
 HELD_OUT = {"test": 2000, "valid": 1000}
+SMALLEST_SECTION = 300
 FEWEST_WORDS = 25  # a shorter text has nothing to be summarised
 DUMMY = re.compile(r"\b(dummy|transitional|metapackage)\b", re.IGNORECASE)
 ITEM = re.compile(r"\s*(?:[*+•·o-]|\d+[.)])\s")
@@ -119,8 +120,8 @@ def section_rows(counts: Counter[str]) -> Iterator[tuple[str, dict[str, str]]]:
     rows = list(split_rows(counts))
     sizes = Counter(each.section for _, each in rows)
     for part, each in rows:
-        if sizes[each.section] < 300:
-            counts["section with fewer than 300"] += 1
+        if sizes[each.section] < SMALLEST_SECTION:
+            counts[f"section with fewer than {SMALLEST_SECTION}"] += 1
             continue
         yield part, {"text": each.text, "label": each.section, "package": each.package, "group": each.origin}
 

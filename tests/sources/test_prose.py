@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from trivium.data.prose import is_english, is_prose, keep_prose, read_prose
+from trivium.sources.prose import is_english, is_prose, keep_prose, read_prose
 
 FIRST = "The first paragraph explains what the command does, and why anybody would want it."
 SECOND = "The second one says which file it reads when nothing is given on the command line."

