@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trivium.tasks import TASKS
+from trivium.tasks.task import TASKS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -1,6 +1,7 @@
 """Fine-tuning learns each kind of task, resumes exactly, keeps the best, and leaves ordinary folders."""
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from trivium.tasks import Task
 from trivium.tasks.task import TASKS
 from trivium.tokenizer import Tokenizer
 from trivium.training.finetuning import finetune
+from trivium.training.monitor import read_metrics
 from trivium.training.optim import OptimizerConfig
 from trivium.training.recipe import BudgetConfig, SaveConfig
 from trivium.training.tuning import MixConfig
@@ -54,6 +56,12 @@ def test_pairs_are_learned_and_the_folder_writes(family: str, tmp_path: Path, to
         found = pipeline("summarization", result.folder)(pairs(20, seed=9)[0]["source"])
         assert found[0]["summary_text"] == pairs(20, seed=9)[0]["target"]
     assert "report.html" in contents(tmp_path / "run")
+    lines = [line for line in read_metrics(tmp_path / "run") if "valid" in line]
+    assert [set(each) for line in lines for each in line["samples"]] == [{"source", "target", "output"}] * 6 * len(
+        lines
+    )
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Words of model (blue)" in page and "rougeL [95 %]" in page and "Worst by rougeL" in page
 
 
 def labelled(draw: random.Random) -> dict[str, Any]:
@@ -105,6 +113,12 @@ def test_heads_are_learned(
     settings = {"optimizer": replace(TUNED, rate=5e-3), "budget": EPOCHS, "valid_fraction": 0.3}
     result = finetune(str(model), task, rows, run=str(tmp_path / "run"), quiet=True, rows_per_batch=8, **settings)
     assert result.scores[score] >= reached, result
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<h3>Text ") == 20 and "Worst by" in page and "Best by" in page
+    curves = re.findall(r"<figcaption>(\S+)[^<]* of held-out examples, by step", page)
+    assert curves[0] == score.split("_")[0] and page.count("<th>source</th>") >= 20 + 6 * 5
+    assert ("true \\ found" in page) == (task not in ("regression", "question-answering"))
+    assert "<script" not in page
     reopened = load_model(result.folder)
     assert reopened.config.head == TASKS[task].head and bool(reopened.config.labels) == (task != "question-answering")
 

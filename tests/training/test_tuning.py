@@ -13,8 +13,8 @@ from trivium.hub.auto import load, load_model, load_tokenizer
 from trivium.hub.decoding import read_generation
 from trivium.model import ModelConfig
 from trivium.model.adapter import LoraConfig, add_adapter
-from trivium.tasks import TASKS
 from trivium.tasks.sample import Limits, choose_limits
+from trivium.tasks.task import TASKS
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import stop_ids
 from trivium.training import loop

@@ -14,7 +14,8 @@ from tests.training.tuned import ANIMALS, COLOURS, make_tokenizer
 from trivium.data.batch import Batch, Example, collate
 from trivium.data.examples import ExampleLoader
 from trivium.model import Transformer, build_model
-from trivium.tasks import TASKS, Limits, encode_rows, find_labels
+from trivium.tasks import Limits, encode_rows, find_labels
+from trivium.tasks.task import TASKS
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import set_chat_template
 from trivium.training.loop import batch_loss

@@ -40,8 +40,7 @@ def read_parts(
     if not parts.get(needed):
         place = data if isinstance(data, str | Path) else "data"
         purpose = "to train on" if needed == "train" else f"of the part {needed}"
-        expected = f"a table or a folder with {needed}.*"
-        raise DataError(f"{place} has no rows {purpose}; expected {expected}; look at them")
+        raise DataError(f"{place} has no rows {purpose}; expected a table or a folder with {needed}.*; look at them")
     return parts
 
 

@@ -16,7 +16,7 @@ from trivium.hub.auto import load_model, load_tokenizer
 from trivium.hub.decoding import read_task
 from trivium.hub.resolve import resolve_folder
 from trivium.tasks import Limits, Task, encode_rows, find_task
-from trivium.tasks.parts import find_reference, find_source, find_task_prefix, hold_out_valid, read_task_parts
+from trivium.tasks.parts import find_reference, find_source, hold_out_valid, read_task_parts, with_prefix
 from trivium.tasks.sample import OnLong, choose_limits
 
 Rows = list[Any]
@@ -113,7 +113,7 @@ def _read(task: Task, data: str | Path, part: str, columns: Mapping[str, str] | 
         parts = read_task_parts(task, data, columns=columns, needed="train" if part == "valid" else part)
         if part == "valid" and not parts.get("valid"):  # what fine-tuning held out of the same rows
             parts["train"], parts["valid"] = hold_out_valid(task, parts["train"])
-    return list(parts[part]), list(parts.get("train", []))
+    return parts[part], parts.get("train", [])
 
 
 def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: Mapping[str, Any]) -> dict[int, Any]:
@@ -127,8 +127,9 @@ def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: 
             f"{name} has the head {found} for {task.name}; expected {wanted}; fine-tune it: trivium finetune "
             f"{task.name} {name} DATA"
         )
-    task = replace(find_task_prefix(task, folder), prepare=None)  # the rows have been prepared
-    settings = {key: value for key, value in read_task(folder, task.name).items() if key != "prefix"}
+    told = read_task(folder, task.name)
+    task = replace(with_prefix(task, told), prepare=None)  # the rows have been prepared
+    settings = {key: value for key, value in told.items() if key != "prefix"}
     limits = choose_limits(limits, model.config, tokenizer.model_max_length, task=task)
     samples = encode_rows(task, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples
     answers, _ = answer_samples(model, tokenizer, task, samples, decoding=settings | dict(decoding))

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from trivium.data.parts import Values, hold_out_rows, read_parts
-from trivium.hub.decoding import read_task
 from trivium.tasks.encode import prepare_rows
 from trivium.tasks.kinds import label_names
 from trivium.tasks.task import Row, Task
@@ -20,21 +18,19 @@ VALID_FRACTION = 0.05
 def read_task_parts(
     task: Task, data: Any, *, columns: Mapping[str, str] | None = None, needed: str = "train"
 ) -> dict[str, list[Values]]:
-    """The rows of a data set (a path, rows, or parts of rows) as the task reads them, each prepared once.
-
-    Raises `DataError`, also without a row of the part `needed`.
-    """
-    parts = read_parts(data, columns=columns, raw=task.prepare is not None, needed=needed)
+    """The rows of a data set (a path, rows, or parts of rows) as the task reads them; raises `DataError`."""
+    found = read_parts(data, columns=columns, raw=task.prepare is not None, needed=needed)
     if task.kind == "pair" and task.prepare is None:
-        parts = {name: [_as_pair(row) for row in rows] for name, rows in parts.items()}
-    return {name: [dict(row) for row in prepare_rows(task, rows)] for name, rows in parts.items()}
+        found = {name: [_as_pair(row) for row in rows] for name, rows in found.items()}
+    return {name: [dict(row) for row in prepare_rows(task, rows)] for name, rows in found.items()}
 
 
 def hold_out_valid(
     task: Task, rows: Sequence[Values], *, fraction: float = VALID_FRACTION, seed: int = 0
 ) -> tuple[list[Values], list[Values]]:
     """(train, valid) of rows that come without a held-out part, split by what is asked; raises `DataError`."""
-    return hold_out_rows(rows, fraction=fraction, seed=seed, key=lambda row: row[TEXTS[task.kind]])
+    column = TEXTS[task.kind]
+    return hold_out_rows(rows, fraction=fraction, seed=seed, key=lambda row: row[column])
 
 
 def find_source(task: Task, row: Row) -> str:
@@ -62,12 +58,10 @@ def find_reference(task: Task, row: Row) -> Any:
     return names if task.problem == "multi" else names[0]
 
 
-def find_task_prefix(task: Task, folder: Path, given: str | None = None) -> Task:
-    """The task with the prefix that the caller, the task or the model's folder wants before a source."""
-    if given is not None:
-        return replace(task, prefix=given)
-    wanted = "" if task.prefix or not task.writes else read_task(folder, task.name).get("prefix", "")
-    return replace(task, prefix=task.prefix or wanted)
+def with_prefix(task: Task, settings: Mapping[str, Any], given: str | None = None) -> Task:
+    """The task with the prefix that the caller, the task or the model's own settings want before a source."""
+    wanted = settings.get("prefix", "") if task.writes else ""
+    return replace(task, prefix=given if given is not None else task.prefix or wanted)
 
 
 def _as_pair(row: Values) -> Values:

@@ -1,7 +1,7 @@
 """What tasks make of rows: one example with what is needed to ask a model and to judge its answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trivium.data.batch import Example
@@ -34,7 +34,7 @@ def choose_limits(limits: Limits, config: ModelConfig, stated: int, *, task: Tas
         together = config.family == "decoder" and task.kind == "pair"
         target = min(target, config.max_positions // (2 if together else 1))
         source = min(source, config.max_positions - (target if together else 0))
-    return replace(limits, source=source, target=target)
+    return Limits(source, target, limits.on_long)
 
 
 @dataclass(frozen=True)

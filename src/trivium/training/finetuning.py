@@ -163,7 +163,8 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
             card=card,
         ),
     )
-    write_report(run, recipe=to_dict(recipe), manifest=course.data, result=asdict(result) | {"tokens": counters.tokens})
+    shown = asdict(result) | {"tokens": counters.tokens}
+    write_report(run, recipe=to_dict(recipe), manifest=course.data, result=shown, judged=course.judge(model))
     # Of what it was made and what it became: a model in memory may come as either.
     made = {"fingerprint": course.fingerprint["data"], "weights": hash_weights(model)}
     put_text(storage, run / "result.json", json.dumps(asdict(result) | made, indent=1) + "\n")

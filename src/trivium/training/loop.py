@@ -31,7 +31,7 @@ from trivium.training.schedule import rate_factor
 
 SKIPS_ALLOWED = 10
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGINT: 130}
-Samples = Callable[[Transformer, float], list[str]]
+Samples = Callable[[Transformer, float], list[Any]]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """One HTML file that shows a run: curves, throughput, samples over time, the data and the recipe.
 
-Self-contained: inline SVG, no script, no address outside the file. Reads metrics.jsonl and nothing else of the run.
+Self-contained: inline SVG, no script, no address outside the file. Of the run it reads metrics.jsonl only.
 """
 
 import html
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trivium.evaluation.compare import Comparison
+from trivium.evaluation.page import STYLE as ANSWERS
+from trivium.evaluation.page import show_system, show_table
 from trivium.training.monitor import read_metrics
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1,h2{font-weight:600}svg{width:100%;height:auto;background:#fafafa;border:1px solid #ddd;border-radius:6px}
-table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left}
+table{border-collapse:collapse;margin:.5rem 0}td,th{padding:.2rem .8rem .2rem 0;text-align:left}
 pre{white-space:pre-wrap;background:#f6f6f6;padding:.8rem;border-radius:6px;overflow-wrap:anywhere}
 figure{margin:1rem 0}figcaption{color:#555}
 @media (prefers-color-scheme:dark){body{background:#161616;color:#ddd}svg,pre{background:#1f1f1f;border-color:#444}}
@@ -25,8 +28,13 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 720, 260, 56, 30
 Series = Sequence[tuple[float, float]]
 
 
-def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: dict[str, Any]) -> Path:
-    """Write `report.html` into the run folder and return its path; `manifest` is the data's, or what holds it."""
+def write_report(
+    run: Path, *, recipe: dict[str, Any], manifest: Any, result: dict[str, Any], judged: Comparison | None = None
+) -> Path:
+    """Write `report.html` into the run folder and return its path; `manifest` is the data's, or what holds it.
+
+    `judged` are the answers of the weights that were kept: their table, picture, worst and best are shown.
+    """
     metrics = read_metrics(run)
     steps = [entry for entry in metrics if entry.get("loss") is not None]
     valid = [entry for entry in metrics if "valid" in entry]
@@ -46,6 +54,7 @@ def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: di
             "nats per target token, by step",
         ),
         *_score_curves(valid, recipe),
+        *([] if judged is None else ["<h2>The kept weights</h2>", show_table(judged), show_system(judged, "model")]),
         "<h2>Speed and rate</h2>",
         draw_lines({"tokens per second": speeds}, "tokens per second, by step"),
         draw_lines({"rate": [(e["step"], e["rate"]) for e in steps]}, "learning rate, by step"),
@@ -59,7 +68,7 @@ def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: di
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{html.escape(run.name)}</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<style>{ANSWERS}{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
     path = run / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -69,6 +78,8 @@ def write_report(run: Path, *, recipe: dict[str, Any], manifest: Any, result: di
 def _score_curves(valid: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> list[str]:
     """Bits per byte of a pretraining run; of a task its scores."""
     names = [name for name in (valid[-1]["valid"] if valid else ()) if name not in NO_CURVE]
+    best = (recipe.get("save") or {}).get("best", "").removeprefix("-")
+    names.sort(key=lambda name: name != best)  # what chose the weights comes first
     if "bits_per_byte" in names:
         whole = (recipe.get("objective") or {}).get("name", "causal") in ("causal", "prefix")
         hidden = "bits per byte of the hidden tokens only, which other tokens surround: not a decoder's bits per byte"
@@ -124,8 +135,12 @@ def draw_lines(lines: dict[str, Series], caption: str) -> str:
 
 
 def _samples(entry: dict[str, Any]) -> str:
-    texts = "".join(f"<pre>{html.escape(text)}</pre>" for text in entry["samples"])
-    return f"<h3>step {entry['step']} ({entry.get('progress', 0):.0%})</h3>{texts}"
+    """What a model wrote at one evaluation: texts, or tables of source, target and output."""
+    shown = (
+        f"<pre>{html.escape(each)}</pre>" if isinstance(each, str) else _table({n: str(v) for n, v in each.items()})
+        for each in entry["samples"]
+    )
+    return f"<h3>step {entry['step']} ({entry.get('progress', 0):.0%})</h3>{''.join(shown)}"
 
 
 def _table(rows: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ Knows where rows come from and how they become samples; the loop does the traini
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from trivium.data.examples import ExampleLoader
 from trivium.data.parts import Values
 from trivium.errors import ConfigError
 from trivium.evaluation.answer import answer_samples
+from trivium.evaluation.compare import Comparison, compare_outputs
 from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.evaluation.metrics import METRICS
@@ -28,7 +29,7 @@ from trivium.model import Transformer
 from trivium.model.adapter import has_adapter
 from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_task
 from trivium.tasks.encode import check_family
-from trivium.tasks.parts import hold_out_valid, read_task_parts
+from trivium.tasks.parts import find_source, hold_out_valid, read_task_parts, with_prefix
 from trivium.tasks.sample import choose_limits
 from trivium.tasks.task import Scorer
 from trivium.tokenizer import Tokenizer
@@ -95,15 +96,28 @@ class TuneCourse:
         """Answers and references of the samples that are judged."""
         return answer_samples(model, self.tokenizer, self.task, self.samples, decoding=self.decoding)
 
-    def show(self, model: Transformer, _progress: float) -> list[str]:
+    def show(self, model: Transformer, _progress: float) -> list[dict[str, Any]]:
         """A few answers beside what was asked and expected, for the log and the report."""
         if self.task.kind == "text":
             return []
         first = self.samples[:SHOWN]
         answers, references = answer_samples(model, self.tokenizer, self.task, first, decoding=self.decoding)
-        asked = {sample.number: _question(sample) for sample in first}
-        shown = zip(asked.values(), references, answers, strict=True)
-        return [f"{question}\n→ {expected}\n= {answer}" for question, expected, answer in shown]
+        shown = zip(self._asked(first), references, answers, strict=True)
+        return [{"source": _cut(asked), "target": target, "output": output} for asked, target, output in shown]
+
+    def judge(self, model: Transformer) -> Comparison | None:
+        """Every answer that is judged with its scores, as evaluation compares systems; nothing for plain text."""
+        if self.task.kind == "text":
+            return None
+        answers, references = self.answer(model)
+        asked, metric, best = self._asked(self.samples), self.task.metric, self.task.best
+        return compare_outputs({"model": answers}, references, sources=asked, metric=metric, best=best, baselines=())
+
+    def _asked(self, samples: Sequence[Sample]) -> list[str]:
+        """What each answer answers: windows of one context are one question."""
+        if self.task.kind == "answer":
+            samples = list({sample.number: sample for sample in samples}.values())
+        return [find_source(self.task, sample.row) for sample in samples]
 
     def describe(self, scores: Mapping[str, float], before: Mapping[str, float], seconds: float) -> str:
         """The sentence of a model card."""
@@ -146,7 +160,7 @@ def open_subject(
         check_family(found, config)
         labels = config.labels if set(config.labels) == set(labels) else labels  # a trained head keeps its order
         own, names = (
-            _with_prefix(found, read_task(folder, found.name), recipe.prefix),
+            with_prefix(found, read_task(folder, found.name), recipe.prefix),
             labels if found.head != "language" else None,
         )
         head = None if found.head == "language" else found.head
@@ -162,7 +176,7 @@ def open_subject(
         )
     check_family(found, network.config)
     _check_head(found, network, labels)
-    found = _with_prefix(found, getattr(model, "tasks", {}).get(found.name, {}), recipe.prefix)
+    found = with_prefix(found, getattr(model, "tasks", {}).get(found.name, {}), recipe.prefix)
     return Subject(found, network, _ready(found, tokenizer), parts, network.config.labels, in_memory=True)
 
 
@@ -187,17 +201,8 @@ def _ready(task: Task, tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _with_prefix(task: Task, settings: Mapping[str, Any], given: str | None) -> Task:
-    """The task with the prefix that the recipe, the task or the model's own settings want before a source."""
-    wanted = settings.get("prefix", "") if task.writes else ""
-    return replace(task, prefix=given if given is not None else task.prefix or wanted)
-
-
 def read_tuning_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list[Values]]:
-    """The rows of a data set (a path, rows, or parts of rows) as the task reads them, with a held-out part.
-
-    Raises `DataError`.
-    """
+    """The rows of a data set as the task reads them, with a held-out part; raises `DataError`."""
     parts = read_task_parts(task, data, columns=recipe.columns)
     if not parts.get("valid"):
         train, valid = hold_out_valid(task, parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed)
@@ -257,7 +262,7 @@ def _encode_mix(mix: MixConfig, subject: Subject, recipe: TuneRecipe, limits: Li
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
     parts = read_tuning_parts(task, mix.data, replace(recipe, columns={}))
-    task = replace(task, prefix=task.prefix if mix.prefix is None else mix.prefix, prepare=None)
+    task = replace(task, prefix=task.prefix if mix.prefix is None else mix.prefix)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 
 
@@ -275,8 +280,5 @@ def hash_weights(model: Transformer) -> str:
     return digest.hexdigest()[:16]
 
 
-def _question(sample: Sample) -> str:
-    row = sample.row
-    text = row.get("source") or row.get("question") or row.get("text") or row.get("tokens") or row.get("messages")
-    text = " ".join(text) if isinstance(text, list) and all(isinstance(each, str) for each in text) else str(text)
+def _cut(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
