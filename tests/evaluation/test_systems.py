@@ -156,6 +156,14 @@ def test_baselines_of_tags_labels_and_numbers(tmp_path: Path) -> None:
     assert found.rows[0].scores["r2"].mean == pytest.approx(1 - 1 / 6.25) and found.rows[1].scores["r2"].mean == 0.0
 
 
+def test_rows_of_several_numbers(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.jsonl", [{"text": "a", "label": [1.0, 4.0]}, {"text": "b", "label": [3.0, 8.0]}])
+    write_rows(tmp_path / "test.jsonl", [{"text": "a", "label": [1.0, 4.0]}, {"text": "b", "label": [3.0, 8.0]}])
+    found = evaluate_task("regression", tmp_path, baselines=["all"], out=tmp_path / "out")
+    assert found.outputs["mean"] == [[2.0, 6.0]] * 2 and found.rows[0].scores["r2"].mean == 1.0
+    assert found.rows[1].scores["r2"].mean == pytest.approx(1 - (1 + 4) / 2 / 6.5)
+
+
 def test_rows_that_are_too_long(tmp_path: Path, tokenizer: Tokenizer) -> None:
     rows = pairs(10, 3)
     rows[4]["source"] = " ".join([rows[4]["source"]] * 20)

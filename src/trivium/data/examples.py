@@ -2,7 +2,7 @@
 
 Like data/loader.py a pure function of (seed, step, micro-step), with nothing to store or to skip. A step has a fixed
 number of examples, however they are laid out: packed into rows that tell them apart by segments, or one a row among
-others of similar length, where a head reads a row's first token. So packing changes no gradient, only the time.
+others of similar length, where a head reads a row's first token. Packing changes no gradient of its examples.
 """
 
 import hashlib

@@ -238,10 +238,11 @@ def _scorer(metric: str | Scorer, references: Sequence[Any], primary: str) -> Sc
     if not isinstance(metric, str):
         return lambda output, reference: _score_alone(metric, output, reference, primary)
     if metric == "regression":
-        mean = math.fsum(references) / len(references)
-        spread = math.fsum((each - mean) ** 2 for each in references) / len(references)
+        numbers = [number for each in references for number in list_numbers(each)]
+        mean = math.fsum(numbers) / len(numbers)
+        spread = math.fsum((each - mean) ** 2 for each in numbers) / len(numbers)
         # Their mean is the share of the variance that is explained, R².
-        return lambda output, reference: {"r2": 1 - (output - reference) ** 2 / spread if spread else 0.0}
+        return lambda output, reference: {"r2": 1 - _square(output, reference) / spread if spread else 0.0}
     if metric == "bleu":
         sacrebleu, texts = load_sacrebleu(), [text for each in references for text in list_texts(each)]
         bleu, chrf = sacrebleu.BLEU(tokenize=choose_tokenize(texts), effective_order=True), sacrebleu.CHRF()
@@ -267,6 +268,17 @@ def _score_alone(metric: Scorer, output: Any, reference: Any, primary: str) -> d
     if primary not in found:
         raise ConfigError(f"a metric gives {', '.join(found)}; expected {primary} among them; correct what is best")
     return found
+
+
+def list_numbers(value: Any) -> list[float]:
+    """One number, or the several of a row."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _square(output: Any, reference: Any) -> float:
+    pairs = zip(list_numbers(output), list_numbers(reference), strict=True)
+    squares = [(ours - theirs) ** 2 for ours, theirs in pairs]
+    return math.fsum(squares) / len(squares)
 
 
 def _describe(outputs: Sequence[str], sources: Sequence[str] | None, training: TrainingText | None) -> dict[str, float]:

@@ -48,6 +48,10 @@ def answer_baseline(name: str, task: Task, rows: Sequence[Row], training: Sequen
     pairs = [(_text(task, row), find_reference(task, row)) for row in training]
     if task.kind == "answer":
         pairs = [(text, answers[0]) for text, answers in pairs]
+    if name == "mean" and isinstance(pairs[0][1], list):  # each of several numbers by itself
+        places = range(len(pairs[0][1]))
+        columns = [run_baseline(name, sources, [(text, found[at]) for text, found in pairs]) for at in places]
+        return [list(row) for row in zip(*columns, strict=True)]
     if task.problem == "multi" and name != "nearest":
         return _label_by_label(name, sources, pairs)
     return run_baseline(name, sources, pairs)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trivium.evaluation.compare import Comparison
+from trivium.evaluation.compare import Comparison, list_numbers
 from trivium.evaluation.metrics import list_texts
 from trivium.evaluation.summaries import count_words
 
@@ -199,7 +199,7 @@ def _fitting_picture(comparison: Comparison, shown: str) -> str:
         ]
     elif comparison.metric == "regression":
         return f"<h2>Numbers of {_escape(shown)} (up) and of the references (across)</h2>" + draw_numbers(
-            outputs, references
+            *([number for each in side for number in list_numbers(each)] for side in (outputs, references))
         )
     elif "length" in comparison.reference_described:
         firsts = [next(iter(list_texts(each)), "") for each in references]

@@ -32,9 +32,10 @@ class TuneRecipe:
 
     A step learns from `rows_per_batch` examples, `micro_rows` at a time (0: all at once). `source_tokens` 0 takes what
     the model reads, at most 512. `columns` says which column means what ({"source": "article"}). `freeze` holds
-    patterns of parameter names that do not learn, such as `encoder.*`. With `lora` only an adapter learns. `valid_rows`
-    bound the held-out loss, `scored_rows` the answers that are judged; without a held-out part in the data,
-    `valid_fraction` of it is one. Raises `ConfigError` for numbers that cannot be.
+    patterns of parameter names that do not learn, such as `encoder.*`. With `lora` only an adapter learns. `pack` None
+    lets examples share rows where that is faster. `valid_rows` bound the held-out loss, `scored_rows` the answers that
+    are judged; without a held-out part in the data, `valid_fraction` of it is one. Raises `ConfigError` for numbers
+    that cannot be.
     """
 
     task: str = "summarization"
@@ -47,7 +48,7 @@ class TuneRecipe:
     source_tokens: int = 0
     target_tokens: int = 128
     on_long: OnLong = "refuse"
-    pack: bool = True
+    pack: bool | None = None
     prefix: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     mix: tuple[MixConfig, ...] = ()
