@@ -252,3 +252,22 @@ def test_what_it_cannot_do_is_said(saved: dict[str, Path]) -> None:
         model.generate(ids, token_type_ids=torch.ones_like(ids))
     with pytest.raises(ConfigError, match=r"labels of shape \(1, 3\) for scores of shape \(1, 2, 61\)"):
         model(ids, decoder_input_ids=ids, labels=torch.tensor([[1, 2, 3]]))
+
+
+@pytest.mark.parametrize(("opener", "name"), [("AutoModelForCausalLM", "gpt2"), ("AutoModelForMaskedLM", "bert")])
+def test_added_tokens_get_room(opener: str, name: str, saved: dict[str, Path], tmp_path: Path) -> None:
+    model = getattr(trivium, opener).from_pretrained(saved[name])
+    size, ids = model.config.vocab_size, torch.tensor([[5, 6, 7, 8]])
+    before = model(ids).logits
+    model.resize_token_embeddings(size + 3)
+    after = model(ids).logits
+    assert after.shape[-1] == size + 3
+    assert torch.allclose(after[..., :size], before, atol=1e-6)
+    assert torch.allclose(after[..., size], before.mean(-1), atol=1e-4)
+    model(torch.tensor([[size + 2]])).logits.sum().backward()
+    model.save_pretrained(tmp_path / "larger")
+    theirs = getattr(transformers, opener).from_pretrained(tmp_path / "larger").eval()
+    with torch.no_grad():
+        assert torch.allclose(theirs(ids).logits, after, atol=1e-4)
+    model.resize_token_embeddings(size)
+    assert torch.allclose(model(ids).logits, before, atol=1e-6)

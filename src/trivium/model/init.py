@@ -12,6 +12,7 @@ Norms begin at 1, biases at 0. Numbers are standard deviations of a normal distr
 """
 
 from collections.abc import Container
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,25 @@ from trivium.model.config import ModelConfig
 from trivium.model.transformer import Transformer
 
 RESIDUAL_OUTPUTS = ("attention.output.weight", "ffn.down.weight")
+
+
+@torch.no_grad()
+def resize_vocabulary(model: Transformer, vocab_size: int) -> Transformer:
+    """The same model, weights shared, for another number of tokens: rows are cut off, or new ones begin at the mean.
+
+    There they change the others' probabilities little (Hewitt 2021). The given model stays as it is.
+    """
+
+    def fit(rows: Tensor) -> Tensor:
+        more = max(vocab_size - len(rows), 0)
+        return torch.cat([rows[:vocab_size], rows.mean(0, keepdim=True).expand(more, *rows.shape[1:])])
+
+    names = {"embedding.tokens.weight", "head.weight", "head.bias"}
+    state = {name: fit(each.detach()) if name in names else each for name, each in model.named_parameters()}
+    with torch.device("meta"):
+        resized = Transformer(replace(model.config, vocab_size=vocab_size))
+    resized.load_state_dict({name: nn.Parameter(each.contiguous()) for name, each in state.items()}, assign=True)
+    return resized.train(model.training)
 
 
 def build_model(

@@ -19,6 +19,7 @@ from trivium.generation.settings import SamplingConfig, combine_settings
 from trivium.generation.write import generate
 from trivium.hub.auto import save_model
 from trivium.model import ModelConfig, Side, Transformer
+from trivium.model.init import resize_vocabulary
 from trivium.pipelines.vectors import read_hidden
 from trivium.tokenizer import Tokenizer
 
@@ -216,6 +217,10 @@ class OpenedModel:
     def save_pretrained(self, folder: str | Path, *, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that transformers opens; raises `HubError` when no published architecture expresses it."""
         save_model(self.transformer, folder, tokenizer=tokenizer, generation=self.generation, tasks=self.tasks)
+
+    def resize_token_embeddings(self, new_num_tokens: int) -> None:
+        """Make room for tokens that were added (`len(tokenizer)`), or cut some off; new ones begin at the mean."""
+        self.transformer = resize_vocabulary(self.transformer, new_num_tokens)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The network's parameters, for an optimizer."""

@@ -257,8 +257,10 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
 
 
 def _packs(recipe: TuneRecipe, task: Task, config: ModelConfig) -> bool:
-    """Whether examples share rows. T5's learned bias makes attention over a long row dear: 1.4 times the time of rows of
-    similar length; a head for whole texts reads a row's first token."""
+    """Whether examples share rows; a head for whole texts reads a row's first token, so there they cannot.
+
+    T5's learned bias makes attention over long rows dear: 1.4 times the time of rows of similar length.
+    """
     wanted = config.position != "relative" if recipe.pack is None else recipe.pack
     return wanted and task.kind not in ("label", "answer")
 
