@@ -82,7 +82,7 @@ def test_classes() -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_each_text_is_answered_alone(name: str) -> None:
-    training = REVIEWS if name in ("majority", "logistic") else TRAINING
+    training = {"majority": REVIEWS, "logistic": REVIEWS, "mean": [("a", 1.0), ("b", 2.5)]}.get(name, TRAINING)
     sources = [SOURCE, "Dogs bark at good cats.", "春眠不觉晓。", ""]
     together = run_baseline(name, sources, training)
     assert together == [run_baseline(name, [source], training)[0] for source in sources]

@@ -127,7 +127,7 @@ def test_damaged_best_weights_are_no_result(two: Path, tmp_path: Path, monkeypat
 
 def test_a_score_that_is_no_number_is_the_worst(two: Path, tmp_path: Path) -> None:
     scores = iter([float("nan"), 0.5, float("nan")])
-    task = Task("odd", "pair", lambda outputs, references: {"hit": next(scores)}, best="hit")
+    task = Task("odd", "pair", lambda outputs, references: {"hit": next(scores, 0.5)}, best="hit")
     save = {"best": "hit", "evaluate_at": [0.5]}
     result = finetune(str(two), task, pairs(40), **short(tmp_path / "run", save=save))
     assert result.best_step == 1 and result.scores["hit"] == 0.5
