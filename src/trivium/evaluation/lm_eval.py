@@ -9,7 +9,7 @@ Legend: B batch, T sequence, V vocabulary, N tokens of one continuation.
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ Request = tuple[Any, Sequence[int], Sequence[int]]
 
 class Scorer:
     """What lm-eval asks of a model. `pretrained` is a hub name or folder; `max_length` cuts contexts at their front."""
+
+    cache_hook: Any  # of lm-eval's class, which `register` puts beside this one
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class Scorer:
             for row, answer in zip(rows, self._score([examples[row] for row in rows]), strict=True):
                 found[row] = answer
                 if requests[row][0] is not None:  # what lm-eval keeps of an interrupted run
-                    self.cache_hook.add_partial("loglikelihood", requests[row][0], answer)  # type: ignore[attr-defined]
+                    self.cache_hook.add_partial("loglikelihood", requests[row][0], answer)
         return found
 
     def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
@@ -157,7 +159,7 @@ class Scorer:
                     rows, generate(self.model, prompts, config, tokenizer=self.tokenizer, seeds=rows), strict=True
                 ):
                     texts[row] = written.text or ""
-                    self.cache_hook.add_partial("generate_until", requests[row].args, texts[row])  # type: ignore[attr-defined]
+                    self.cache_hook.add_partial("generate_until", requests[row].args, texts[row])
         return texts
 
     def _example(self, context: Sequence[int], continuation: Sequence[int]) -> Example:
@@ -202,9 +204,9 @@ def register() -> type:
             "lm-eval was asked for and is missing; expected it beside trivium; run: pip install 'trivium[lm-eval]'"
         ) from None
     if "trivium" in registry.model_registry:
-        return registry.get_model("trivium")  # type: ignore[no-any-return]
+        return cast(type, registry.get_model("trivium"))
     # lm-eval takes only subclasses of its own; theirs encodes requests, ours does all else.
-    return registry.register_model("trivium")(type("TriviumLM", (Scorer, api.TemplateLM), {}))  # type: ignore[no-any-return]
+    return cast(type, registry.register_model("trivium")(type("TriviumLM", (Scorer, api.TemplateLM), {})))
 
 
 def main() -> None:

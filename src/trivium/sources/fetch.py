@@ -67,8 +67,7 @@ def fetch_python(name: str, *, sdist: bool = False) -> Package:
     form = ["--no-binary", ":all:"] if sdist else ["--only-binary", ":all:"]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     archive = _fetch_once(name, ("pip", "sdist" if sdist else "wheel"), [*pip, *form, name])
-    wanted: Wanted = lambda path: bool(re.fullmatch(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO", path))  # noqa: E731
-    head = HeaderParser().parsestr(next((data for _, data in read_members(archive, wanted)), b"").decode())
+    head = HeaderParser().parsestr(next((data for _, data in read_members(archive, _is_metadata)), b"").decode())
     classified = [each.split("::")[-1].strip() for each in head.get_all("Classifier", []) if "License ::" in each]
     field = (head.get("License-Expression") or head.get("License") or "").strip().splitlines()
     links = [each.split(",", 1)[1].strip() for each in head.get_all("Project-URL", []) if "," in each]
@@ -219,6 +218,11 @@ def list_members(archive: Path, wanted: Wanted) -> list[str]:
         return [name for name in opened.namelist() if wanted(name)]
 
 
+def _is_metadata(path: str) -> bool:
+    """Whether a member of a wheel or of a source archive says who made it and under which licence."""
+    return bool(re.fullmatch(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO", path))
+
+
 def _read_zip(archive: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(archive) as opened:
         for entry in opened.infolist():
@@ -228,7 +232,7 @@ def _read_zip(archive: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_tar(raw: IO[bytes], mode: str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=raw, mode=mode) as opened:  # type: ignore[call-overload]  # a stream's mode
+    with tarfile.open(fileobj=raw, mode=mode) as opened:  # type: ignore[call-overload]  # typed for literals
         for entry in opened:
             name = entry.name.removeprefix("./")
             if entry.isfile() and wanted(name):

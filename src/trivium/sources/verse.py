@@ -84,7 +84,7 @@ def make_poem(record: dict[str, object], dynasty: str, simplifier: Simplifier) -
     text = "".join(body) if isinstance(body, list) and all(isinstance(each, str) for each in body) else ""
     verses = VERSE.findall(text)
     lengths = {len(verse) for verse, _ in verses}
-    form = FORMS.get((len(verses), *lengths)) if len(lengths) == 1 else None  # type: ignore[arg-type]
+    form = FORMS.get((len(verses), lengths.pop())) if len(lengths) == 1 else None
     if form is None or "".join(verse + mark for verse, mark in verses) != text:
         return None
     lines = tuple(simplifier.simplify(verse) + mark for verse, mark in verses)
