@@ -20,32 +20,28 @@ needs_lm_eval = [
     pytest.mark.skipif(MISSING, reason="lm-eval is not installed: pip install 'trivium[lm-eval]'"),
     pytest.mark.filterwarnings("ignore"),  # of its dependencies
 ]
-CHOICE = """
-task: trivium_choice
+LOCAL = """
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {file}}}}}
 test_split: test
+"""
+CHOICE = LOCAL + """
+task: trivium_choice
 output_type: multiple_choice
 doc_to_text: "{{{{question}}}}"
 doc_to_choice: "{{{{choices}}}}"
 doc_to_target: "{{{{answer}}}}"
 metric_list: [{{metric: acc}}]
 """
-ROLLING = """
+ROLLING = LOCAL + """
 task: trivium_rolling
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
 output_type: loglikelihood_rolling
 doc_to_text: ""
 doc_to_target: "{{{{text}}}}"
 metric_list: [{{metric: word_perplexity}}]
 """
-WRITING = """
+WRITING = LOCAL + """
 task: trivium_writing
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
 output_type: generate_until
 doc_to_text: "{{{{question}}}}"
 doc_to_target: "{{{{text}}}}"
