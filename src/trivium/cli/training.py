@@ -52,19 +52,22 @@ def finetune_command(
     as_json: Json = False,
 ) -> None:
     """Adapt a model to a task; the same command resumes."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from trivium.config import load_config
+    from trivium.data.forms import read_mapping
     from trivium.training.finetuning import finetune
     from trivium.training.tuning import TuneRecipe
 
-    given = [f"columns={{{', '.join(each.replace('=', ': ', 1) for each in columns)}}}"] if columns else []
+    given: list[str] = []
     given += [f"run={run}"] if run else [f"run=runs/{task}"] if not recipe else []
     given += [f"on_long={on_long}"] if on_long else []
     given += [f"budget={{epochs: {finite(epochs)}}}"] if epochs is not None else []
     given += [f"budget={{minutes: {finite(minutes)}}}"] if minutes is not None else []
     given += [f"lora={{rank: {lora}}}"] if lora else []
     loaded = load_config(TuneRecipe, recipe or None, [*given, *(overrides or [])])
+    if columns:
+        loaded = replace(loaded, columns=read_mapping(",".join(columns)))
     refuse_file(Path(loaded.run))
     result = finetune(model, task, data, recipe=loaded, restart=restart, progress=say)
     print_values({**asdict(result), "report": str(Path(loaded.run) / "report.html")}, as_json)
