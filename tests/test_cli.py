@@ -44,6 +44,11 @@ RECIPE = {
 
 WRONG = [
     (["pretrain", "missing.yaml"], "there is no recipe at missing.yaml"),
+    (
+        ["finetune", "summarization", "model", "rows.jsonl", "--map", "source"],
+        "a mapping says 'source'; expected such as",
+    ),
+    (["finetune", "summarisation", "model", "rows.jsonl"], "did you mean summarization?"),
     (["pretrain", "R", "size.widht=64"], "did you mean size.width?"),
     (["pretrain", "R", "size.width=wide"], "size.width is 'wide'"),
     (["pretrain", "R", "data.source=nowhere.txt"], "there is nothing at nowhere.txt"),

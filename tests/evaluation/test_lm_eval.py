@@ -25,7 +25,9 @@ dataset_path: json
 dataset_kwargs: {{data_files: {{test: {file}}}}}
 test_split: test
 """
-CHOICE = LOCAL + """
+CHOICE = (
+    LOCAL
+    + """
 task: trivium_choice
 output_type: multiple_choice
 doc_to_text: "{{{{question}}}}"
@@ -33,14 +35,20 @@ doc_to_choice: "{{{{choices}}}}"
 doc_to_target: "{{{{answer}}}}"
 metric_list: [{{metric: acc}}]
 """
-ROLLING = LOCAL + """
+)
+ROLLING = (
+    LOCAL
+    + """
 task: trivium_rolling
 output_type: loglikelihood_rolling
 doc_to_text: ""
 doc_to_target: "{{{{text}}}}"
 metric_list: [{{metric: word_perplexity}}]
 """
-WRITING = LOCAL + """
+)
+WRITING = (
+    LOCAL
+    + """
 task: trivium_writing
 output_type: generate_until
 doc_to_text: "{{{{question}}}}"
@@ -48,6 +56,7 @@ doc_to_target: "{{{{text}}}}"
 generation_kwargs: {{until: ["{stop}"], max_gen_toks: 12, do_sample: false}}
 metric_list: [{{metric: exact_match}}]
 """
+)
 
 
 @pytest.fixture(scope="module")

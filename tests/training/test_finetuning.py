@@ -1,7 +1,10 @@
 """Fine-tuning learns each kind of task, resumes exactly, keeps the best, and leaves ordinary folders."""
 
+import contextlib
+import json
 import random
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,3 +220,19 @@ def test_wrong_input_is_one_sentence(two: Path, data: Path, tmp_path: Path) -> N
     assert tune(str(two), "summarization", data, tmp_path / "run4", source_tokens=4, on_long="truncate", steps=2)
     with pytest.raises(ConfigError, match="another run"):
         tune(str(two), "summarization", data, tmp_path / "run4", on_long="truncate", steps=2, seed=5, source_tokens=4)
+
+
+def test_the_verb_maps_columns_and_takes_overrides(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trivium.cli import main
+
+    rows = [{"body": row["source"], "title": row["target"]} for row in pairs(60)]
+    data, run = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "run"
+    words = ["finetune", "summarization", str(two), str(data), "scored_rows=4", "--run", str(run), "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["trivium", *words, "--map", "source=body", "--map", "target=title", "--json"])
+    with contextlib.suppress(SystemExit):
+        main()
+    found = json.loads(capsys.readouterr().out)
+    assert 0 < found["examples"] < 60 and found["task"] == "summarization"
+    assert load_model(found["folder"]).config.family == "encoder_decoder" and (run / "report.html").exists()

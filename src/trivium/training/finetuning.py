@@ -17,7 +17,7 @@ from trivium.hub.adapter import save_adapter
 from trivium.hub.auto import load_model, save_model
 from trivium.machine import keep_freed_memory
 from trivium.model.adapter import add_adapter, has_adapter, merge_adapter
-from trivium.tasks import Task
+from trivium.tasks import Task, find_task
 from trivium.tokenizer import Tokenizer
 from trivium.training.checkpoint import TrainState, list_checkpoints, load_best, lock_run, restore_latest
 from trivium.training.loop import train
@@ -70,7 +70,7 @@ def finetune(
     cannot be, `CheckpointError` as `pretrain` does; after a signal it saves and raises `SystemExit`.
     """
     recipe = _checked(recipe or TuneRecipe(), settings)
-    chosen = task if task is not None else what if isinstance(what, str | Task) else recipe.task
+    chosen = find_task(task if task is not None else what if isinstance(what, str | Task) else recipe.task)
     tokenizer = what if isinstance(what, Tokenizer) else None
     rows = None if data is None or isinstance(data, str | Path) else data
     if data is not None:
