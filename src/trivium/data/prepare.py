@@ -40,6 +40,7 @@ class TokenizerConfig:
     kind: Literal["bpe", "wordpiece", "unigram"] = "bpe"
     vocab_size: int = 4096
     num_sentinels: int = 64
+    single_characters: bool = False
     folder: str = ""
 
 

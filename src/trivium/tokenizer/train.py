@@ -29,6 +29,7 @@ Kind = Literal["bpe", "wordpiece", "unigram"]
 PIECE_CHARACTERS = 4096
 PIECE_OVERHEAD = 64  # bytes that Python needs to hold a piece, however short
 COUNTED_BYTES = 10_000_000  # WordPiece and Unigram rank words, which needs less text than ranking merges
+CHARACTER_LENGTH = 6  # a Chinese character's three bytes, each of which byte-level BPE writes as two
 UNIGRAM_PIECE_LENGTH = 16  # as in SentencePiece; bytes here
 # One layout for the three families, with ids that T5 (0, 1, 2) and BERT expect, so that one vocabulary serves all.
 SPECIAL_TOKENS = {
@@ -47,6 +48,7 @@ def train_tokenizer(
     kind: Kind = "bpe",
     vocab_size: int = 8192,
     num_sentinels: int = 64,
+    single_characters: bool = False,
     sample_bytes: int = 20_000_000,
     seed: int = 0,
 ) -> Tokenizer:
@@ -54,6 +56,7 @@ def train_tokenizer(
 
     `bpe` (Sennrich et al. 2016, on bytes) and `unigram` (Kudo 2018, on bytes) give back any text exactly;
     `wordpiece` (BERT) lower-cases and strips accents as BERT's does. `num_sentinels` are T5's `<extra_id_0>` ….
+    With `single_characters` no token of `bpe` joins two Chinese characters, so that a model of verse can count them.
     All kinds have the special tokens of all three families, so that one vocabulary serves them all; a small text
     may give fewer than `vocab_size` tokens. Raises `ConfigError` when `vocab_size` cannot hold the special tokens
     and the alphabet, `DataError` when there is no text.
@@ -73,7 +76,13 @@ def train_tokenizer(
     sample = list(sample_texts(texts, sample_bytes=sample_bytes, seed=seed))
     if not sample:
         raise DataError("there is no text to learn a vocabulary from; expected some that is not empty; add text")
-    backend = train(sample, vocab_size, special)
+    if single_characters and kind != "bpe":
+        raise ConfigError(f"single_characters with {kind}; expected bpe, which alone knows it; change one of them")
+    backend = (
+        _train_bpe(sample, vocab_size, special, CHARACTER_LENGTH)
+        if single_characters
+        else train(sample, vocab_size, special)
+    )
     # Words carry the space before them, and so must the gap of one: the mask takes it over, as RoBERTa's does.
     spaced = SPECIAL_TOKENS["mask_token"] if kind != "wordpiece" else None
     backend.add_special_tokens(
