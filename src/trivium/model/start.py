@@ -16,6 +16,8 @@ from torch import Tensor
 from trivium.errors import ConfigError
 from trivium.model.transformer import Block, Transformer
 
+COPY_MATCH, COPY_STRENGTH = 8.0, 9.0  # logits of one matching token in attention, of the copied one in the head
+
 
 @torch.no_grad()
 def set_unigram_start(model: Transformer, log_frequencies: Tensor) -> None:
@@ -166,6 +168,80 @@ def set_left_start(model: Transformer) -> None:
     # The encoder's last norm made every token's root mean square 1; the stream here is not normed yet.
     scale = model.embedding.tokens.weight.square().mean(1).sqrt().median()
     cross.output.weight[axes, rows] = scale * torch.eye(size, device=scale.device)
+
+
+@torch.no_grad()
+def set_copy_start(model: Transformer, log_frequencies: Tensor, *, seed: int = 0) -> None:
+    """Begin a T5-type encoder–decoder with a circuit that copies from what it reads.
+
+    Finding out that a summary repeats its source takes a small model hours; induction heads (Olsson et al. 2022) are
+    written down in a minute. The residual stream has two parts of one head's size: a token's own random code, and the
+    code of what stood before it. In the encoder two heads fill the second part from one and from two places back. In
+    the decoder the own code and, turned alike, the one before it are the query of the first cross-attention, which so
+    finds where these two tokens stand in the source and carries the code of the next one into the second part, which
+    the head reads. Frequencies lie along axis 0 as in `set_unigram_start`, `(vocab_size,)` of log probabilities.
+    Training may change all of it. Raises `ConfigError` for a model with less than two heads, not as wide as three of
+    them, or with a tied head.
+    """
+    config, size, width = model.config, model.config.head_size, model.config.hidden_size
+    tokens, head = model.embedding.tokens.weight, model.head.weight
+    if model.encoder is None or model.decoder is None or head is None or config.num_heads < 2 or width < 3 * size:
+        raise ConfigError(
+            f"copy_start needs an untied encoder–decoder at least three heads wide; found {config.num_heads} heads of "
+            f"{size} in width {width}; choose another size or set copy_start=false"
+        )
+    assert model.encoder.relative_bias is not None and model.decoder.relative_bias is not None
+    own, before = slice(width - 2 * size, width - size), slice(width - size, width)
+    generator = torch.Generator().manual_seed(seed + 3)
+
+    def draw_codes(columns: int) -> Tensor:
+        return F.normalize(torch.randn(config.vocab_size, columns, generator=generator), dim=1).to(tokens.device)
+
+    code, eye = draw_codes(size), torch.eye(size, device=tokens.device)
+    # Rows as long as T5's, so that steps of the usual rate move them little. Squared lengths of the parts, in units
+    # of one code: content 1, own 1, constant ½; two places back weigh half.
+    unit, constant, pair = (width / 1.5) ** 0.5, 0.7, 0.7
+    tokens.zero_()
+    tokens[:, own] = unit * code
+    tokens[:, 1 : own.start] = unit * draw_codes(own.start - 1)
+    tokens[:, 0] = unit * constant
+
+    def read(part: slice) -> Tensor:
+        reading = torch.zeros(size, width, device=tokens.device)
+        reading[:, part] = eye
+        return reading
+
+    def grow(parts: float) -> float:
+        """What a norm multiplies a stream by that is so long."""
+        return float(width**0.5 / (unit * parts**0.5))
+
+    turn = torch.linalg.qr(torch.randn(size, size, generator=generator))[0].to(tokens.device)
+    both, back = model.encoder.relative_bias.weight, model.decoder.relative_bias.weight
+    both.zero_()
+    back.zero_()
+    both[1, 0], both[2, 1], back[1, 0] = 10.0, 10.0, 10.0
+    first, writer = cast(Block, model.encoder.layers[0]).attention, cast(Block, model.decoder.layers[0]).attention
+    for attention, number, part, change in ((first, 0, before, eye), (first, 1, before, turn), (writer, 0, own, turn)):
+        rows = slice(number * size, (number + 1) * size)
+        attention.query.weight[rows] = 0.0
+        attention.key.weight[rows] = 0.0
+        attention.value.weight[rows] = read(own)
+        weight = (1.0 if change is eye else pair) / grow(2.5)
+        attention.output.weight[:, rows] = weight * (read(part).T @ change)
+    source, query = grow(4.0), grow(3.0)
+    sharpness = (COPY_MATCH / (source * query * unit**2)) ** 0.5
+    for number, block in enumerate(model.decoder.layers):
+        cross = cast(Block, block).cross_attention
+        assert cross is not None
+        cross.value.weight[:size] = read(own)
+        cross.output.weight[:, :size] = 2.0 / source * read(before).T
+        if number == 0:
+            cross.query.weight[:size] = sharpness * read(own)
+            cross.key.weight[:size] = sharpness * read(before)
+    last = grow(7.0)
+    head.zero_()
+    head[:, before] = code * COPY_STRENGTH / (2.0 * unit * last)
+    head[:, 0] = (log_frequencies - log_frequencies.mean()) / (unit * constant * last)
 
 
 def _look_nearby(model: Transformer) -> None:

@@ -22,6 +22,7 @@ from trivium.machine import compute_fingerprint, inspect_machine, keep_freed_mem
 from trivium.model import Transformer, build_model
 from trivium.model.start import (
     set_bigram_start,
+    set_copy_start,
     set_gap_start,
     set_left_start,
     set_neighbour_start,
@@ -180,6 +181,9 @@ def _begin(materials: Materials, *, fresh: bool = True) -> TrainState:
 def _set_start(model: Transformer, materials: Materials) -> None:
     """Token frequencies, what follows what, and where to look, written into the weights: see model/start.py."""
     recipe, config = materials.recipe, model.config
+    if recipe.size.copy_start:
+        set_copy_start(model, count_targets(materials.train, config.vocab_size).to(materials.device), seed=recipe.seed)
+        return
     if recipe.family == "encoder_decoder":
         set_gap_start(model, materials.tokenizer.sentinel_ids, seed=recipe.seed)
     if recipe.family == "encoder":

@@ -39,7 +39,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SizeConfig:
-    """The dial: `width` is the hidden size; `layers` 0 derives the depth from it."""
+    """The dial: `width` is the hidden size; `layers` 0 derives the depth from it.
+
+    `copy_start` begins an encoder–decoder with a circuit that copies, for summaries and the like.
+    """
 
     width: int = 128
     layers: int = 0
@@ -47,6 +50,7 @@ class SizeConfig:
     dropout: float = 0.0
     checkpoint_activations: bool = False
     unigram_start: bool = True
+    copy_start: bool = False
 
     def __post_init__(self) -> None:
         if self.width < self.head_size or self.width % self.head_size:
