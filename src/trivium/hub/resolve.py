@@ -30,7 +30,7 @@ _NAME = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 
 
 def resolve_folder(name_or_folder: str | Path) -> Path:
-    """The folder that a path or `starter:NAME` names, or the snapshot of `org/name`, `name`, or either with `@revision`.
+    """The folder that a path or `starter:NAME` names, or the snapshot of `org/name[@revision]` or `name`.
 
     Downloads go to the cache that all Hugging Face tools share, go on after a broken connection (and, file by file,
     in a later process), and are compared with the hub's hashes. Raises `HubError`, which says why a name cannot be had

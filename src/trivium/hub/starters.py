@@ -1,7 +1,7 @@
 """The models that come with trivium, by name: `starter:NAME` wherever a model is named. No network.
 
-A starter is an ordinary model folder in `starters/`: in the repository's root, and inside the package of a wheel. What it
-serves, its card says: the front matter's `pipeline_tag` first, then those of its `tags` that are tasks.
+A starter is an ordinary model folder in `starters/`: in the repository's root, and inside the package of a wheel. What
+it serves, its card says: the front matter's `pipeline_tag` first, then those of its `tags` that are tasks.
 """
 
 from pathlib import Path
