@@ -64,7 +64,7 @@ def test_a_model_writes_to_held_out_titles(tmp_path: Path, monkeypatch: pytest.M
     report = evaluate_verse(tmp_path / "poet", tmp_path, first_verse=first_verse)
     assert sorted(prompts)[0].startswith("《其0》某 五言绝句\n" + (TOWER[0] + "\n" if first_verse else ""))
     assert report.legal == 1 and report.legal_share == 0.5
-    copied = CopyRate(3 / 5, 1 / 2) if first_verse else CopyRate(4 / 6, 2 / 3)
+    copied = CopyRate(3 / 5, 1 / 3) if first_verse else CopyRate(4 / 6, 2 / 3)
     assert report.copied == copied and report.real == CopyRate(0.0 if first_verse else 1 / 8, 0.0)
 
 
