@@ -11,7 +11,10 @@ from trivium.hub.auto import save_model
 STARTERS = {
     "poet-zh": ("llama", {"pipeline_tag": "text-generation", "language": "zh", "tags": ["trivium"]}),
     "reader-en": ("bert", {"pipeline_tag": "fill-mask", "tags": ["trivium", "feature-extraction"]}),
-    "summarizer-en": ("t5", {"pipeline_tag": "summarization", "tags": ["trivium", "text2text-generation"]}),
+    "summarizer-en": (
+        "t5",
+        {"language": "en", "pipeline_tag": "summarization", "tags": ["trivium", "text2text-generation"]},
+    ),
 }
 
 
