@@ -17,6 +17,7 @@ PAIRS = [
     ("docs/en/article.md", "docs/zh/article.md"),
     ("docs/en/evaluation.md", "docs/zh/evaluation.md"),
     ("docs/en/finetuning.md", "docs/zh/finetuning.md"),
+    ("docs/en/starters.md", "docs/zh/starters.md"),
 ]
 RUN = [page for page in PAGES if str(page.relative_to(ROOT)) not in {chinese for _, chinese in PAIRS}]
 
