@@ -43,9 +43,9 @@ def test_shell_verbs_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8") if page.suffix == ".sh" else "\n".join(snippets(page, "bash"))
     for line in re.findall(r"^\s*trivium (.+?)(?:\s+#.*)?$", text, re.MULTILINE):
         words = line.split()
-        group = command.commands[words[0]]  # type: ignore[attr-defined]
-        if hasattr(group, "commands"):
-            group = group.commands[words[1]]
+        group, path = command, iter(words)
+        while hasattr(group, "commands"):
+            group = group.commands[next(path)]
         options = {name for parameter in group.params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, line
 
