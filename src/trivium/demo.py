@@ -107,7 +107,7 @@ def _show_starters(say: Say) -> dict[str, str]:
         if asked is None:
             continue
         result = pipeline(task, model=folder)(asked)
-        answers[name] = show_result(result, as_json=False, lines=False)
+        answers[name] = show_result(result, as_json=False, lines=False).removeprefix(asked).strip()
         if task == "fill-mask":
             answers[name] = ", ".join(fill["token_str"].strip() for fill in result[:3])
         say("starter", name=name, asked=asked, answer=answers[name].replace("\n", "\n    "))
