@@ -2,11 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.generation.spelling import TEXTS
+from tests.shelf import fill_shelf
 from trivium.data.shards import Shards
 from trivium.demo import run_demo
 from trivium.tokenizer import Tokenizer
@@ -16,10 +19,12 @@ pytestmark = pytest.mark.xdist_group("demo")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("a folder with spaces") / "demo"
-    run_demo(minutes=0.2, out=out, limit_files=400)
-    return out
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("a folder with spaces")
+    with pytest.MonkeyPatch.context() as patch:  # whatever starters there are
+        patch.setattr("trivium.hub.starters.starters_folder", lambda: home / "none")
+        run_demo(minutes=0.2, out=home / "demo", limit_files=400)
+        yield home / "demo"
 
 
 def test_demo_json_has_every_key(demo: Path) -> None:
@@ -66,6 +71,34 @@ def test_a_second_time_it_answers_at_once(demo: Path, capsys: pytest.CaptureFixt
         name: after[name] for name in after if name != "seconds"
     }
     assert "trivium generate" in capsys.readouterr().out
+
+
+def test_starters_answer_first_and_one_learns_docstrings(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill_shelf(tmp_path / "shelf", monkeypatch)
+
+    def build(name: str, out: Path) -> Path:
+        assert name == "python-docstrings"
+        out.mkdir()
+        for part, count in (("train", 40), ("valid", 4), ("test", 6)):
+            rows = [
+                {"source": f"{TEXTS[0]} {n}\nName: length", "target": f"Length {n}.", "name": "length"}
+                for n in range(count)
+            ]
+            (out / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return out
+
+    monkeypatch.setattr("trivium.demo.build_source", build)
+    report = run_demo(minutes=0.2, out=demo, limit_files=400)
+    said = capsys.readouterr().out
+    assert list(report["starters"]) == ["poet-zh", "reader-en", "summarizer-en"]
+    assert said.index("poet-zh: 《春夜》") < said.index("summarizer-en: This package") < said.index("Machine: ")
+    scores = report["summarizer"]["rougeL"]
+    assert set(scores) == {"fine-tuned", "as it comes", "lead", "lead-cut", "name"}
+    assert scores["name"] == pytest.approx(2 / 3) and f"print the name {scores['name']:>22.1%}" in said
+    monkeypatch.setattr("trivium.demo.evaluate_task", None)  # the second time it is known
+    assert run_demo(minutes=0.2, out=demo, limit_files=400)["summarizer"] == report["summarizer"]
 
 
 def test_it_speaks_chinese(demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

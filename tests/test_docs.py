@@ -17,6 +17,7 @@ PAIRS = [
     ("docs/en/article.md", "docs/zh/article.md"),
     ("docs/en/evaluation.md", "docs/zh/evaluation.md"),
     ("docs/en/finetuning.md", "docs/zh/finetuning.md"),
+    ("docs/en/starters.md", "docs/zh/starters.md"),
 ]
 RUN = [page for page in PAGES if str(page.relative_to(ROOT)) not in {chinese for _, chinese in PAIRS}]
 
@@ -42,9 +43,9 @@ def test_shell_verbs_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8") if page.suffix == ".sh" else "\n".join(snippets(page, "bash"))
     for line in re.findall(r"^\s*trivium (.+?)(?:\s+#.*)?$", text, re.MULTILINE):
         words = line.split()
-        group = command.commands[words[0]]  # type: ignore[attr-defined]
-        if hasattr(group, "commands"):
-            group = group.commands[words[1]]
+        group, path = command, iter(words)
+        while hasattr(group, "commands"):
+            group = group.commands[next(path)]
         options = {name for parameter in group.params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, line
 
@@ -79,5 +80,7 @@ def test_recipes_load(recipe: Path) -> None:
 
     if recipe.stem.startswith("finetune_"):
         assert load_config(TuneRecipe, recipe).task in TASKS
+    elif recipe.stem.startswith("starter_"):
+        assert load_recipe(recipe).run.startswith("runs/starters/")
     else:
         assert load_recipe(recipe).family == recipe.stem

@@ -1,4 +1,4 @@
-"""The main job: three models learn on real text in a few minutes, and show what they do.
+"""The main job: the starters answer, then three models learn on real text in a few minutes and show what they do.
 
 A story told on the terminal around `pretrain`, with every number measured on text that neither the tokenizer nor
 the models have seen. Interrupted, the same command goes on where it stopped.
@@ -20,22 +20,33 @@ from trivium.data.files import list_files
 from trivium.data.shards import Shards
 from trivium.errors import ConfigError, DataError
 from trivium.evaluation.gaps import read_gaps, score_commonest, score_rewriter, score_writer
+from trivium.evaluation.rouge import rouge_corpus
+from trivium.evaluation.systems import evaluate_task
+from trivium.folder import read_json
 from trivium.generation.fill import fill_mask
 from trivium.generation.settings import SamplingConfig
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load
+from trivium.hub.starters import PREFIX, list_starters, read_card, served_tasks
 from trivium.machine import inspect_machine
 from trivium.model import Transformer
-from trivium.story import STORY
+from trivium.pipelines.build import pipeline
+from trivium.pipelines.command import show_result
+from trivium.sources.catalogue import build_source
+from trivium.story import ASKED, STORY
+from trivium.tasks import Limits
 from trivium.tokenizer import Tokenizer
 from trivium.training.course import Materials
+from trivium.training.finetuning import finetune
 from trivium.training.pretraining import PretrainResult, gather_materials, pretrain
-from trivium.training.recipe import Recipe, load_recipe
+from trivium.training.recipe import BudgetConfig, Recipe, load_recipe
+from trivium.training.tuning import TuneRecipe
 
 # Shares of the training time. Writer and rewriter get the same, because they are compared.
 SHARES = {"decoder": 0.36, "encoder": 0.28, "encoder_decoder": 0.36}
 SAMPLED = SamplingConfig(max_new_tokens=40, do_sample=True, temperature=0.7, top_p=0.9, seed=1)
 SHOWN = 4
+SUMMARIZER, SUMMARIZER_SHARE, JUDGED = "summarizer-en", 0.25, 300  # its time comes on top of the minutes of the three
 Say = Callable[..., None]
 
 
@@ -59,6 +70,8 @@ def run_demo(
         raise ConfigError(f"{minutes} minutes of training; expected more than none; give --minutes a positive number")
     if text is not None:
         list_files(Path(text))
+    say("hello")
+    answers = _show_starters(say)
     say("machine", name=machine.processor, kind=machine.machine_class, cores=machine.cores, dtype=machine.compute_dtype)
     say("text_python" if text is None else "text_own", path=source)
     recipes = {family: plan(family, source, minutes, out, limit_files) for family in SHARES}
@@ -70,6 +83,10 @@ def run_demo(
     report["decoder"] = summarize_result(result)
     masked = _tell_reader(recipes["encoder"], materials["encoder"], say, restart, report)
     _tell_rewriter(recipes["encoder_decoder"], materials["encoder_decoder"], say, restart, report)
+    if answers:
+        report["starters"] = answers
+    if SUMMARIZER in list_starters() and text is None:
+        report["summarizer"] = _tell_summarizer(minutes * SUMMARIZER_SHARE, out, say, restart)
     report["seconds"] = round(time.perf_counter() - started, 1)
     path = out / "demo.json"
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -79,6 +96,58 @@ def run_demo(
     quoted = {name: shlex.quote(word) for name, word in next_words.items()}
     say("end", report=out / "rewriter" / "report.html", json=path, **quoted)
     return report
+
+
+def _show_starters(say: Say) -> dict[str, str]:
+    """What each starter answers to a text of its task and language; those without such a text stay silent."""
+    answers = {}
+    for name, folder in list_starters().items():
+        task = served_tasks(folder)[0]
+        asked = ASKED.get((task, str(read_card(folder).get("language", "en"))))
+        if asked is None:
+            continue
+        result = pipeline(task, model=folder)(asked)
+        answers[name] = show_result(result, as_json=False, lines=False).removeprefix(asked).strip()
+        if task == "fill-mask":
+            answers[name] = ", ".join(fill["token_str"].strip() for fill in result[:3])
+        say("starter", name=name, asked=asked, answer=answers[name].replace("\n", "\n    "))
+    return answers
+
+
+def _tell_summarizer(minutes: float, out: Path, say: Say, restart: bool) -> dict[str, Any]:
+    """A starter learns to write first lines of docstrings; beside it those who need not read: name and lead."""
+    say("summarizer", minutes=minutes)
+    data, run, report = out / "docstrings", out / "summarizer", out / "summarizer" / "test" / "comparison.json"
+    if not data.is_dir():
+        build_source("python-docstrings", data)
+    recipe = TuneRecipe(
+        run=str(run), source_tokens=256, target_tokens=40, on_long="truncate", budget=BudgetConfig(minutes=minutes)
+    )
+    result = finetune(f"{PREFIX}{SUMMARIZER}", "summarization", data, recipe=recipe, restart=restart)
+    if not report.is_file() or report.stat().st_mtime < (run / "result.json").stat().st_mtime:
+        models = {"fine-tuned": result.folder, "as it comes": f"{PREFIX}{SUMMARIZER}"}
+        limits = Limits(recipe.source_tokens, recipe.target_tokens, recipe.on_long)
+        kinds = ("lead", "lead-cut")
+        evaluate_task(
+            "summarization", data, models=models, baselines=kinds, limit=JUDGED, limits=limits, out=report.parent
+        )
+    found = read_json(report)
+    rows = [json.loads(line) for line in (data / "test.jsonl").read_text(encoding="utf-8").splitlines()[:JUDGED]]
+    scores = {system["name"]: system["scores"]["rougeL"]["mean"] for system in found["systems"]}
+    scores["name"] = rouge_corpus([row["name"] for row in rows], [row["target"] for row in rows])["rougeL"]
+    say(
+        "summarizer_result",
+        texts=found["texts"],
+        **{name.replace("-", "_").replace(" ", "_"): scores[name] for name in scores},
+    )
+    for row in found["rows"][:SHOWN]:
+        say(
+            "summary",
+            text=row["source"][:120].replace("\n", " "),
+            truth=row["reference"],
+            answer=row["outputs"]["fine-tuned"],
+        )
+    return {"rougeL": scores, "texts": found["texts"], "folder": result.folder}
 
 
 def plan(family: str, source: str, minutes: float, out: Path, limit_files: int = 0) -> Recipe:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trivium.cli import evaluation, model, text, training
+from trivium.cli import evaluation, model, starter, text, training
 
 app = typer.Typer(
     help="trivium: the encoder reads, the decoder writes, the encoder-decoder rewrites.",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(text.tokenizer_app, name="tokenizer")
 app.add_typer(text.data_app, name="data")
+app.add_typer(starter.app, name="starter")
 app.add_typer(model.app)
 app.add_typer(evaluation.app)
 app.add_typer(training.app)

@@ -23,7 +23,7 @@ def plan_command(
     from trivium.model.sizes import plan_model
 
     model: Any = name
-    if Path(name).is_dir():
+    if Path(name).is_dir() or name.startswith("starter:"):
         from trivium.hub.auto import load_model_config
 
         model = load_model_config(name)
@@ -121,14 +121,17 @@ def convert_command(
 @app.command("run")
 def run_command(
     task: Annotated[str, typer.Argument(help="summarization, translation_en_to_zh, text-classification, …")],
-    folder: Annotated[str, typer.Argument(help="A model folder or hub name.")],
-    options: Annotated[list[str] | None, typer.Argument(help="name=value …, such as num_beams=4")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL] [NAME=VALUE]...", help="A model (without, a starter); then num_beams=4 …"),
+    ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Each line is an input; one result a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each result as one line of JSON.")] = False,
 ) -> None:
-    """Do a task with the text on standard input: trivium run TASK DIR < file."""
-    from trivium.pipelines.command import decode_input, read_options, run_task, show_result
+    """Do a task with the text on standard input: trivium run TASK [MODEL] < file."""
+    from trivium.pipelines.command import decode_input, read_options, run_task, show_result, take_model
 
     text = decode_input(sys.stdin.buffer.read())
-    for result in run_task(task, folder, text, lines=lines, options=read_options(options or [])):
+    model, options = take_model(words or [])
+    for result in run_task(task, model, text, lines=lines, options=read_options(options)):
         print(show_result(result, as_json=as_json, lines=lines), flush=True)

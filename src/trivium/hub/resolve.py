@@ -17,6 +17,7 @@ from pathlib import Path
 from trivium.errors import HubError
 from trivium.folder import read_json
 from trivium.hub.convert import replace_file
+from trivium.hub.starters import PREFIX, find_starter
 
 # What a model folder needs: never pickles, never code, nothing from subfolders.
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
@@ -29,7 +30,7 @@ _NAME = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 
 
 def resolve_folder(name_or_folder: str | Path) -> Path:
-    """The folder that a path names, or the downloaded snapshot of `org/name`, `name`, or either with `@revision`.
+    """The folder that a path or `starter:NAME` names, or the snapshot of `org/name[@revision]` or `name`.
 
     Downloads go to the cache that all Hugging Face tools share, go on after a broken connection (and, file by file,
     in a later process), and are compared with the hub's hashes. Raises `HubError`, which says why a name cannot be had
@@ -39,6 +40,8 @@ def resolve_folder(name_or_folder: str | Path) -> Path:
     if folder.is_dir():
         return folder
     name = str(name_or_folder)
+    if name.startswith(PREFIX):
+        return find_starter(name.removeprefix(PREFIX))
     match = _NAME.fullmatch(name)
     if match is None or name.startswith(".") or isinstance(name_or_folder, Path):
         raise HubError(f"{name} is no folder; expected a model folder or a hub name like org/name; check the path")

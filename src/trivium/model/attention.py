@@ -137,9 +137,9 @@ class Attention(nn.Module):
     def _split(self, x_BTF: Tensor) -> Tensor:
         return x_BTF.view(*x_BTF.shape[:-1], -1, self.head_size)
 
-    def _place(self, x_BTHK: Tensor, norm: nn.Module | None, rotation: Rotation | None) -> Tensor:
-        if norm is not None:
-            x_BTHK = norm(x_BTHK)
+    def _place(self, x_BTHK: Tensor, norm: RMSNorm | None, rotation: Rotation | None) -> Tensor:
+        if norm is not None:  # under autocast maps give 16 bits and norms 32: values stay 16, so must these
+            x_BTHK = norm(x_BTHK.to(norm.weight.dtype)).to(x_BTHK.dtype)
         return x_BTHK if rotation is None else rotate(x_BTHK, rotation.cosine, rotation.sine)
 
     def _finish(

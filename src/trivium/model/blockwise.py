@@ -41,6 +41,8 @@ def attend_blockwise(
 
     Every query must see a key.
     """
+    # Under autocast rotation gives 32 bits and maps 16: here, as in torch's own attention, all three are of one kind.
+    q_BHTK, k_BHSK = q_BHTK.to(v_BHSK.dtype), k_BHSK.to(v_BHSK.dtype)
     mixed = _Blockwise.apply(q_BHTK, k_BHSK, v_BHSK, bias, hidden, rule)  # type: ignore[no-untyped-call]  # torch's
     return cast(Tensor, mixed)
 

@@ -1,5 +1,6 @@
 """`pipeline(task, model=…)`: one-liners with the names, call forms and results that Hugging Face users know."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -13,9 +14,10 @@ from trivium.generation.settings import check_names
 from trivium.hub.auto import load_model, load_tokenizer
 from trivium.hub.decoding import read_generation, read_task, read_tasks
 from trivium.hub.resolve import resolve_folder
+from trivium.hub.starters import choose_starter
 from trivium.model import Transformer
 from trivium.pipelines.loaded import Loaded, Options
-from trivium.pipelines.task import Task, find_task
+from trivium.pipelines.task import ALIASES, Task, find_task
 from trivium.pipelines.writing import stream_texts
 from trivium.tokenizer import Tokenizer
 
@@ -95,19 +97,30 @@ def pipeline(
 ) -> Pipeline:
     """A function for one of Hugging Face's tasks, with a model of a folder or hub name.
 
-    `model` may also be an opened model, with its `tokenizer`. `options` become defaults of every call; `revision` is a
+    Without `model` it is the starter that serves the task, and stderr says which. `model` may also be an opened model,
+    with its `tokenizer`. `options` become defaults of every call; `revision` is a
     branch, tag or commit of a hub name, and Hugging Face's keywords that change nothing here are passed over. Raises
     `ConfigError` for an unknown task, one without a model, or a model that cannot do it; `HubError` for a model that
     cannot be had.
     """
     found = find_task(task)
     if model is None:
-        names = ", ".join(found.models)
-        raise ConfigError(f"{task} needs a model; small ones that suit it are {names}; pass one of them as model=")
+        model = _choose_model(task, found)
     if (revision := options.pop("revision", None)) is not None:
         model = f"{model}@{revision}"
     options = {name: value for name, value in options.items() if name not in IDLE}
     return Pipeline(found, _load(task, found, model, tokenizer, device), options)
+
+
+def _choose_model(task: str, found: Task) -> str:
+    """The starter for a task, said aloud: nobody should take its answers for another model's."""
+    try:
+        name = choose_starter(ALIASES.get(task, task))
+    except ConfigError as error:
+        names = ", ".join(found.models)
+        raise ConfigError(f"{error}; small ones that suit it are {names}; pass one of them as model") from None
+    print(f"{task}: no model was named, so {name} does it", file=sys.stderr, flush=True)
+    return name
 
 
 def _load(task: str, found: Task, model: Any, tokenizer: Any, device: Any) -> Loaded:

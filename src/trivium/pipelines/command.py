@@ -15,10 +15,11 @@ _BESIDE = {"question-answering": "question"}
 
 
 def run_task(
-    task: str, model: str | Path, text: str, *, lines: bool = False, options: Mapping[str, Any] | None = None
+    task: str, model: str | Path | None, text: str, *, lines: bool = False, options: Mapping[str, Any] | None = None
 ) -> Iterator[Any]:
     """Results of a task for a whole text, or with `lines` one for each of its lines that is not empty.
 
+    Without a model the starter that serves the task does it.
     `options` are those of the call; `question` and `source_sentence` make the text a context, or its lines the
     sentences to compare. A text or line of JSON that holds an object is taken for it where the task takes such inputs.
     Raises what `pipeline` raises, and `RequestError` for no text at all.
@@ -47,6 +48,14 @@ def decode_input(raw: bytes) -> str:
         return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"the text is not UTF-8 ({error}); expected UTF-8; convert it with iconv") from error
+
+
+def take_model(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The model and the options of `trivium run TASK [MODEL] [name=value …]`: a folder's name may hold a `=` too."""
+    words = list(words)
+    if words and ("=" not in words[0] or Path(words[0]).is_dir()):
+        return words[0], words[1:]
+    return None, words
 
 
 def read_options(words: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ was made from. What it says depends on the versions that are served: the manifes
 
 import json
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -156,6 +157,16 @@ def _make_prose(harvest: Harvest) -> Made:
     return (("train", row) for row in prose_rows(harvest.left_out, harvest.use, harvest.rows))
 
 
+def _make_docstrings(harvest: Harvest) -> Made:
+    from trivium.data.corpus import corpus_key
+    from trivium.sources.docstrings import docstring_rows
+    from trivium.sources.documentation import DOCSTRINGS
+
+    version = sys.version.split()[0]
+    harvest.use(Package(Path(sys.prefix), "installed", "python-docstrings", version, DOCSTRINGS, corpus_key()))
+    return docstring_rows(harvest.left_out)
+
+
 def _make_poetry(harvest: Harvest) -> Made:
     from trivium.sources.verse import Simplifier, poem_rows
 
@@ -197,6 +208,7 @@ SOURCES = {
     "manpages-zh": Source("Chinese manual pages, to their one-line names", "pair", _make_manuals),
     "poetry-zh": Source("regular verse of the Tang and Song, simplified", "text", _make_poetry),
     "prose-en": Source("English technical prose: manuals, descriptions, docstrings", "text", _make_prose),
+    "python-docstrings": Source("this Python's docstrings, to their first lines", "pair", _make_docstrings),
     "reviews-zh": Source("Chinese reviews, positive or negative", "labelled", _make_chinese_reviews),
     "rotten-tomatoes": Source("English sentences about films, positive or negative", "labelled", _make_films),
 }

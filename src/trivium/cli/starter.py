@@ -1,0 +1,36 @@
+"""`trivium starter …`: the models that come with trivium, shown and made."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trivium.cli.output import Json, print_values
+
+app = typer.Typer(help="Show the models that come with trivium, or make one.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_starters_command(as_json: Json = False) -> None:
+    """Show each starter: the tasks that it serves, its size and its folder."""
+    from trivium.hub.starters import list_starters, served_tasks
+    from trivium.pipelines.task import TASKS
+
+    found = {}
+    for name, folder in list_starters().items():
+        tasks = ", ".join(task for task in served_tasks(folder) if task in TASKS)
+        found[name] = f"{tasks}; {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.1f} MB in {folder}"
+    if found or as_json:
+        print_values(found, as_json)
+
+
+@app.command("make")
+def make_starter_command(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as recipes/starters/poet-zh.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value …, as in the recipe.")] = None,
+) -> None:
+    """Pack a finished run as a starter: 16-bit weights, tokenizer and a card; trains nothing."""
+    from trivium.config import load_config
+    from trivium.training.starter import StarterRecipe, make_starter
+
+    print(f"in {make_starter(load_config(StarterRecipe, recipe, overrides or []))}")
