@@ -9,10 +9,12 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
-def make_parser(description: str | None, works: Iterable[str] = ()) -> argparse.ArgumentParser:
-    """Options that the scripts share: `--rounds`, `--record`, and `--only` where there are several works."""
+def make_parser(
+    description: str | None, works: Iterable[str] = (), *, count: str = "rounds", most: int = 5
+) -> argparse.ArgumentParser:
+    """Options that the scripts share: `--rounds` (or another count), `--record`, and `--only` of several works."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(f"--{count}", type=int, default=most)
     parser.add_argument("--record", action="store_true", help=f"append the rows to {RESULTS.name}")
     if works := list(works):
         parser.add_argument("--only", nargs="+", choices=works, default=works, metavar="NAME")
