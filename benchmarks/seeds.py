@@ -68,7 +68,7 @@ def say(message: str) -> None:
 
 
 def open_data(name: str, root: Path, place: Path, limit: int) -> Path:
-    """The folder of a corpus, built if it is not there; with a limit, one of the first rows of each part."""
+    """The folder of a corpus, built if it is not there; with a limit, one of so many rows of each part."""
     whole = root / "runs/sources" / name
     if not whole.is_dir():
         build_source(name, whole, progress=say)
@@ -78,7 +78,7 @@ def open_data(name: str, root: Path, place: Path, limit: int) -> Path:
     cut.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         lines = (whole / f"{part}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        (cut / f"{part}.jsonl").write_text("".join(lines[:limit]), encoding="utf-8")
+        (cut / f"{part}.jsonl").write_text("".join(lines[:: max(len(lines) // limit, 1)][:limit]), encoding="utf-8")
     return cut
 
 

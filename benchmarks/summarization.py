@@ -7,9 +7,9 @@ idiom, or a manual page → its one-line name. ROUGE (characters for Chinese, %)
 `--pretrained` is a folder of an encoder–decoder; without it one is pretrained for `--minutes` on `--text` (the training
 rows' own texts, if not given), as the decoder of like size always is, at a fixed start of token frequencies for the
 model without pretraining. Runs lie in runs/benchmarks/summarization; a finished one is not trained again, one that was
-cut goes on. `--limit` takes the first rows of each part: a trial, whose numbers say nothing.
+cut goes on. `--limit` takes so many rows of each part: a trial, whose numbers say nothing.
 
-    python benchmarks/summarization.py [--only en|zh|manpages …] [--seeds 3] [--pretrained FOLDER] [--limit N] [--record]
+    python benchmarks/summarization.py [--only en|zh|manpages …] [--seeds 3] [--pretrained DIR] [--limit N] [--record]
 """
 
 import json
@@ -73,8 +73,8 @@ def pretrain_ours(work: Work, text: Path, run: Path, minutes: float) -> tuple[st
 def build_untrained(pretrained: str, data: Path, place: Path, seed: int) -> str:
     """The same architecture and tokenizer with fresh weights, which begin at the frequencies of target tokens."""
     import torch
-
     from seeds import read_part
+
     from trivium.hub.auto import load_model_config, load_tokenizer, save_model
     from trivium.model import build_model
     from trivium.model.start import set_unigram_start

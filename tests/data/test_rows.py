@@ -13,7 +13,6 @@ import pytest
 
 from trivium.data.files import Quarantine
 from trivium.data.forms import detect_form, to_form
-from trivium.data.forms import detect_form, to_form
 from trivium.data.rows import Row, find_parts, list_tables, read_rows
 from trivium.errors import DataError
 
