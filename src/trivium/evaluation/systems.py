@@ -41,9 +41,10 @@ def evaluate_task(
 
     `models` are hub names or folders, or a mapping from names to show to them. A folder's part `part` is read (its
     first `limit` rows), a file as a whole; baselines learn from the folder's training rows. Rows too long for a
-    model follow `limits`, by default those of fine-tuning; one that a model drops is left out for every system.
-    `decoding` is laid over the task's settings and the folder's (generation_config.json, then its own of the task). With `out` the folder gets `comparison.json` and
-    `comparison.html`. Raises `ConfigError`, `DataError`, `HubError`.
+    model follow `limits`, by default those of fine-tuning; one that a model drops is left out for every system, one
+    that is split is judged once. `decoding` is laid over the task's settings and the folder's (generation_config.json,
+    then what its config says of the task). With `out` the folder gets `comparison.json` and `comparison.html`.
+    Raises `ConfigError`, `DataError`, `HubError`.
     """
     task, say = find_task(task), progress or (lambda _: None)
     names = choose_baselines(task, baselines)
