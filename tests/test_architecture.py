@@ -59,7 +59,7 @@ BUDGETS = {
     "hub": 2830,
     "generation": 1820,
     "tasks": 630,
-    "evaluation": 2320,
+    "evaluation": 2340,
     "training": 2430,
     "pipelines": 1800,
     "cli": 700,
