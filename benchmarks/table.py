@@ -29,7 +29,11 @@ def in_rounds(ratios: Sequence[float]) -> str:
 def show_rows(columns: str, rows: Sequence[str], *, machine_class: str, record: bool) -> None:
     """Print a table of rows, each under the day and the class of machine; append them to RESULTS.md if `record`."""
     lines = [f"| {date.today()} | {machine_class} | {row} |" for row in rows]
-    print("\n".join([f"| day | class | {columns} |", "|---" * (columns.count("|") + 3) + "|", *lines]))
+    head = [f"| day | class | {columns} |", "|---" * (columns.count("|") + 3) + "|"]
+    print("\n".join([*head, *lines]))
     if record:
+        written = RESULTS.read_text(encoding="utf-8").splitlines()
+        heads = [line for line in written if line.startswith("| day | class |")]
+        goes_on = written[-1:] and written[-1].startswith("|") and heads[-1:] == head[:1]
         with RESULTS.open("a", encoding="utf-8") as out:
-            out.write("\n".join(lines) + "\n")
+            out.write("\n".join([*([] if goes_on else ["", *head]), *lines]) + "\n")
