@@ -9,10 +9,12 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
-def make_parser(description: str | None, works: Iterable[str] = ()) -> argparse.ArgumentParser:
-    """Options that the scripts share: `--rounds`, `--record`, and `--only` where there are several works."""
+def make_parser(
+    description: str | None, works: Iterable[str] = (), *, count: str = "rounds", most: int = 5
+) -> argparse.ArgumentParser:
+    """Options that the scripts share: `--rounds` (or another count), `--record`, and `--only` of several works."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(f"--{count}", type=int, default=most)
     parser.add_argument("--record", action="store_true", help=f"append the rows to {RESULTS.name}")
     if works := list(works):
         parser.add_argument("--only", nargs="+", choices=works, default=works, metavar="NAME")
@@ -27,7 +29,11 @@ def in_rounds(ratios: Sequence[float]) -> str:
 def show_rows(columns: str, rows: Sequence[str], *, machine_class: str, record: bool) -> None:
     """Print a table of rows, each under the day and the class of machine; append them to RESULTS.md if `record`."""
     lines = [f"| {date.today()} | {machine_class} | {row} |" for row in rows]
-    print("\n".join([f"| day | class | {columns} |", "|---" * (columns.count("|") + 3) + "|", *lines]))
+    head = [f"| day | class | {columns} |", "|---" * (columns.count("|") + 3) + "|"]
+    print("\n".join([*head, *lines]))
     if record:
+        written = RESULTS.read_text(encoding="utf-8").splitlines()
+        heads = [line for line in written if line.startswith("| day | class |")]
+        goes_on = written[-1:] and written[-1].startswith("|") and heads[-1:] == head[:1]
         with RESULTS.open("a", encoding="utf-8") as out:
-            out.write("\n".join(lines) + "\n")
+            out.write("\n".join([*([] if goes_on else ["", *head]), *lines]) + "\n")

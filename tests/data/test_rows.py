@@ -112,6 +112,49 @@ def test_json_files(tmp_path: Path, text: str, count: int, bad: list[tuple[int, 
     assert (len(rows), found) == (count, bad)
 
 
+ARTICLES = [
+    {
+        "title": "t",
+        "paragraphs": [
+            {
+                "context": "the cat is red",
+                "qas": [
+                    {"id": "1", "question": "what is red ?", "answers": [{"text": "cat", "answer_start": 4}]},
+                    {"id": "2", "question": "what is blue ?", "answers": [], "is_impossible": True},
+                ],
+            }
+        ],
+    },
+    {"title": "u", "paragraphs": [{"context": "a dog", "qas": [{"question": "who ?", "answers": []}]}]},
+]
+
+
+@pytest.mark.parametrize("version", ["before", "after", "none"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_squads_own_files_are_rows_of_questions(tmp_path: Path, version: str, indent: int | None) -> None:
+    whole = {"data": ARTICLES}
+    whole = {"before": {"version": "v2.0"} | whole, "after": whole | {"version": "1.1"}, "none": whole}[version]
+    path = write(tmp_path / "train-v2.0.json", json.dumps(whole, indent=indent))
+    rows, bad = read(path)
+    assert not bad and detect_form(rows) == "question"
+    assert [to_form(row) for row in rows] == [
+        {
+            "question": "what is red ?",
+            "context": "the cat is red",
+            "answers": {"text": ["cat"], "answer_start": [4]},
+        },
+        *(
+            {"question": question, "context": context, "answers": {"text": [], "answer_start": []}}
+            for question, context in (("what is blue ?", "the cat is red"), ("who ?", "a dog"))
+        ),
+    ]
+
+
+def test_an_article_without_questions_is_named(tmp_path: Path) -> None:
+    rows, bad = read(write(tmp_path / "a.json", json.dumps({"data": [{"paragraphs": [{"context": "x"}]}, *ARTICLES]})))
+    assert len(rows) == 3 and bad == [(1, "no article with paragraphs, qas and context: 'qas'")]
+
+
 DEEP = '{"a": ' + "[" * 70 + "]" * 70 + "}"
 
 

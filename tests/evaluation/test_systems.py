@@ -10,6 +10,7 @@ import pytest
 from tests.training.test_finetuning import asked, labelled, many, scored, tagged
 from tests.training.tuned import make_model, make_tokenizer, pairs, write_rows
 from trivium import evaluate_task, finetune
+from trivium.data.batch import collate
 from trivium.errors import ConfigError, DataError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.baselines import run_baseline
@@ -19,10 +20,18 @@ from trivium.tasks import Limits, Task, encode_rows, find_task
 from trivium.tokenizer import Tokenizer
 from trivium.training.recipe import SaveConfig
 
+
+def chatted(draw: random.Random) -> dict[str, Any]:
+    pair = pairs(1, draw.randrange(10**6))[0]
+    asked, answer = ({"role": "user", "content": pair["source"]}, {"role": "assistant", "content": pair["target"]})
+    return {"messages": [asked, answer]}
+
+
 KINDS: list[tuple[str, str, Any]] = [
     ("summarization", "encoder_decoder", None),
     ("summarization", "decoder", None),
     ("translation", "encoder_decoder", None),
+    ("chat", "decoder", chatted),
     ("text-classification", "encoder", labelled),
     ("multi-label-classification", "encoder", many),
     ("regression", "encoder", scored),
@@ -189,6 +198,59 @@ def test_a_word_that_was_cut_off_has_no_name(tmp_path: Path, tokenizer: Tokenize
     assert all(len(ours) == 6 and ours[-1] == "O" for ours in found.outputs["m"])
 
 
+@pytest.mark.parametrize(
+    ("task", "make"), [("text-classification", labelled), ("regression", scored), ("token-classification", tagged)]
+)
+def test_a_row_in_windows_is_judged_once(task: str, make: Any, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    data = make_data(tmp_path / "data", make)
+    rows = rows_of(make, 12, 2)
+    for row in rows[::2]:
+        for name in ("tokens", "tags"):
+            if name in row:
+                row[name] = row[name] * 4
+        if "text" in row:
+            row["text"] = " ".join([row["text"]] * 6)
+    write_rows(data / "valid.jsonl", rows)
+    limits = Limits(source=16, on_long="split")
+    result = tune(
+        make_model(tmp_path / "model", "encoder", tokenizer),
+        *(task, data, tmp_path / "run"),
+        source_tokens=16,
+        on_long="split",
+    )
+    found = evaluate_task(task, data, models={"m": result.folder}, part="valid", limits=limits)
+    assert len(found.references) == 12 and found.left_out == 0
+    assert found.rows[0].whole == pytest.approx({name: result.scores[name] for name in found.rows[0].whole})
+    model, opened = load(result.folder)
+    samples = encode_rows(
+        find_task(task), rows, model.config, opened, limits=limits, labels=model.config.labels
+    ).samples
+    windows = [sample for sample in samples if sample.number == 0]
+    assert len(windows) > 1
+    answers, _ = answer_samples(model, opened, find_task(task), samples)
+    alone = [answer_samples(model, opened, find_task(task), [window])[0][0] for window in windows]
+    if task == "regression":
+        assert answers[0] == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+    elif task == "token-classification":
+        assert [len(each) for each in answers] == [len(row["tags"]) for row in rows]
+        assert found.references == [row["tags"] for row in rows]
+    else:
+        scores = [model.classify(collate([window.example], model.config.pad_id).inputs)[0] for window in windows]
+        assert answers[0] == model.config.labels[int(sum(scores).argmax())]  # type: ignore[attr-defined]
+
+
+def test_what_a_folder_says_of_writing_is_done(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", pairs(6, 3))
+    folder = make_model(tmp_path / "model", "encoder_decoder", tokenizer)
+    plain = evaluate_task("summarization", data, models={"m": folder}).outputs["m"]
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"max_new_tokens": 2}), encoding="utf-8")
+    told = evaluate_task("summarization", data, models={"m": folder}).outputs["m"]
+    assert told != plain and max(len(tokenizer.encode(text)) for text in told) <= 3
+    again = evaluate_task("summarization", data, models={"m": folder}, decoding={"max_new_tokens": 64}).outputs["m"]
+    assert again == plain
+
+
 def test_what_a_folder_says_of_its_task_is_done(tmp_path: Path, tokenizer: Tokenizer) -> None:
     data = write_rows(tmp_path / "rows.jsonl", pairs(6, 3))
     folder = make_model(tmp_path / "model", "encoder_decoder", tokenizer)
@@ -231,7 +293,7 @@ def test_wrong_input_is_one_sentence(tmp_path: Path, tokenizer: Tokenizer) -> No
         (lambda: evaluate_task("summarization", data, models=[encoder]), "expected a decoder or an encoder_decoder"),
         (
             lambda: evaluate_task("summarization", data, models=[model], limits=Limits(on_long="split")),
-            "one answer a row is judged",
+            "a row has one text as answer",
         ),
         (
             lambda: evaluate_task("summarization", data, models=[model], limits=Limits(on_long="cut")),  # type: ignore[arg-type]

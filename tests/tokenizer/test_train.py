@@ -40,6 +40,22 @@ def test_every_byte_is_in_the_vocabulary() -> None:
         assert tokenizer.unk_id not in ids and tokenizer.vocab_size >= 256 + 6
 
 
+def test_single_characters_keeps_chinese_characters_apart() -> None:
+    verses = ["床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n"] * 50 + ["moonlight before my bed\n"] * 50
+
+    def most_characters(tokenizer: Tokenizer) -> int:
+        tokens = [tokenizer.decode([place]) for place in range(tokenizer.vocab_size)]
+        return max(sum("\u4e00" <= each <= "\u9fff" for each in token) for token in tokens)
+
+    apart = train_tokenizer(verses, vocab_size=600, num_sentinels=0, single_characters=True)
+    assert most_characters(apart) == 1
+    assert most_characters(train_tokenizer(verses, vocab_size=600, num_sentinels=0)) > 1
+    for text in ("明月光，低头moonlight", "床前没有的字：龘 👩", *verses[:1]):
+        assert apart.decode(apart.encode(text)) == text
+    with pytest.raises(ConfigError, match="single_characters with unigram; expected bpe"):
+        train_tokenizer(verses, kind="unigram", vocab_size=600, num_sentinels=0, single_characters=True)
+
+
 def test_the_sample_is_bounded_and_uniform() -> None:
     seen = list(sample_texts((f"{number:08d}" for number in range(100_000)), sample_bytes=200_000))
     assert sum(64 + len(text) for text in seen) <= 200_000 and len(seen) > 100

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ from trivium.errors import DataError
 SURROGATES = re.compile("[\ud800-\udfff]")
 DEEPEST = 64  # levels of lists and objects in a row
 LIST_CHARACTERS = 1 << 17  # of a JSON list are decoded at once
+LIST = re.compile(r"\s*\[\s*")
 GAP = re.compile(r"[\s,]*")
+# SQuAD's own files (Rajpurkar et al. 2016) are one object, in which articles hold paragraphs and these questions.
+ARTICLES = re.compile(r'\s*\{\s*("version"\s*:\s*"[^"]*"\s*,\s*)?"data"\s*:\s*\[\s*')
 PART = re.compile(r"(train|valid|validation|val|dev|test)(-\d+-of-\d+)?\.", re.IGNORECASE)
 PARTS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
 
@@ -143,16 +146,32 @@ def _read_jsonl(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quaran
 
 
 def _read_json(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
-    """A list of rows, whatever its lines; else a row a line, which many files of this name hold."""
-    first = next((each for each in lines if each[1].strip()), (1, ""))
-    lines = chain([first], lines)
-    is_list = first[1].lstrip().startswith("[")
-    yield from _read_list(file, lines, quarantine) if is_list else _read_jsonl(file, lines, quarantine)
+    """A list of rows, whatever its lines; SQuAD's articles; else a row a line, as many files of this name hold."""
+    head = list(islice((each for each in lines if each[1].strip()), 4))
+    start, lines = "".join(line for _, line in head), chain(head, lines)
+    if ARTICLES.match(start):
+        for number, article in _read_list(file, lines, quarantine, opening=ARTICLES):
+            yield from _read_article(file, number, article, quarantine)
+    else:
+        is_list = start.lstrip().startswith("[")
+        yield from _read_list(file, lines, quarantine) if is_list else _read_jsonl(file, lines, quarantine)
 
 
-def _read_list(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
+def _read_article(file: Path, number: int, article: Any, quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
+    """The questions of an article of SQuAD's, each a row with its paragraph."""
+    try:
+        for paragraph in article["paragraphs"]:
+            for asked in paragraph["qas"]:
+                yield number, {**asked, "context": paragraph["context"]}
+    except (KeyError, TypeError) as error:
+        quarantine.put(file, number, f"no article with paragraphs, qas and context: {error}", str(article)[:200])
+
+
+def _read_list(
+    file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine, *, opening: re.Pattern[str] = LIST
+) -> Iterator[tuple[int, Any]]:
     decoder, held, wanted = json.JSONDecoder(), "", 0
-    number, gap = 1, re.compile(r"\s*\[\s*")  # then commas
+    number, gap = 1, opening  # then commas
     for block in chain(_blocks(lines), [None]):
         held += block or ""
         if block and len(held) < wanted:

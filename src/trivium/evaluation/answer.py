@@ -34,7 +34,8 @@ def answer_samples(
     decoding: Mapping[str, Any] | None = None,
     rows: int = ROWS,
 ) -> tuple[list[Any], list[Any]]:
-    """(answers, references), one of each for each row: windows of one context are one answer.
+    """(answers, references), one of each for each row, whatever its windows: the likeliest span of all, the mean of
+    the scores of a label, the tags of all words.
 
     `decoding` is laid over the task's settings; `rows` are read together. Raises what `generate` raises.
     """
@@ -44,13 +45,10 @@ def answer_samples(
     scores = _score(model, samples, rows)
     if task.kind == "answer":
         return _extract(samples, scores)
-    labels, references = model.config.labels, [sample.reference for sample in samples]
+    labels = model.config.labels
     if task.kind == "tags":
-        answers: list[Any] = []
-        for sample, scores_TC in zip(samples, scores, strict=True):
-            chosen = np.flatnonzero(sample.example.weights > 0)
-            answers.append([labels[place] for place in scores_TC.argmax(-1)[torch.from_numpy(chosen)].tolist()])
-        return answers, references
+        return _join_tags(samples, scores, labels)
+    scores, references = _combine(samples, scores)
     if task.problem == "regression":
         return [row.tolist() if len(row) > 1 else float(row[0]) for row in scores], references
     if task.problem == "multi":
@@ -88,6 +86,31 @@ def _score(model: Transformer, samples: Sequence[Sample], count: int) -> list[Te
             whole = scores[place]
             found[row] = whole if whole.dim() == 1 else whole[: len(samples[row].example.input_ids)]
     return found
+
+
+def _combine(samples: Sequence[Sample], scores: Sequence[Tensor]) -> tuple[list[Tensor], list[Any]]:
+    """The mean of the scores of a row's windows, and what each row expects."""
+    windows: dict[int, list[Tensor]] = {}
+    for sample, scores_C in zip(samples, scores, strict=True):
+        windows.setdefault(sample.number, []).append(scores_C)
+    references = {sample.number: sample.reference for sample in samples}
+    return [torch.stack(each).mean(0) for each in windows.values()], [references[number] for number in windows]
+
+
+def _join_tags(
+    samples: Sequence[Sample], scores: Sequence[Tensor], labels: Sequence[str]
+) -> tuple[list[Any], list[Any]]:
+    """The tags of each row's words over its windows; a word that was cut in two is judged by its beginning."""
+    rows: dict[int, dict[int, tuple[str, str]]] = {}
+    for sample, scores_TC in zip(samples, scores, strict=True):
+        assert sample.encoded is not None
+        places = np.flatnonzero(sample.example.weights > 0)
+        found = [labels[best] for best in scores_TC.argmax(-1)[torch.from_numpy(places)].tolist()]
+        row = rows.setdefault(sample.number, {})
+        for place, tag, wanted in zip(places.tolist(), found, sample.reference, strict=True):
+            row.setdefault(sample.encoded.offsets[place][0], (tag, wanted))
+    answers = [[tag for tag, _ in row.values()] for row in rows.values()]
+    return answers, [[wanted for _, wanted in row.values()] for row in rows.values()]
 
 
 def _extract(samples: Sequence[Sample], scores: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:

@@ -13,7 +13,7 @@ from trivium.evaluation.compare import Comparison, compare_outputs
 from trivium.evaluation.fitting import answer_baseline, choose_baselines
 from trivium.evaluation.page import write_page
 from trivium.hub.auto import load_model, load_tokenizer
-from trivium.hub.decoding import read_task
+from trivium.hub.decoding import read_generation, read_task
 from trivium.hub.resolve import resolve_folder
 from trivium.tasks import Limits, Task, encode_rows, find_task
 from trivium.tasks.parts import find_reference, find_source, hold_out_valid, read_task_parts, with_prefix
@@ -41,9 +41,10 @@ def evaluate_task(
 
     `models` are hub names or folders, or a mapping from names to show to them. A folder's part `part` is read (its
     first `limit` rows), a file as a whole; baselines learn from the folder's training rows. Rows too long for a
-    model follow `limits`, by default those of fine-tuning; one that a model drops is left out for every system.
-    `decoding` is laid over the task's settings and the folder's. With `out` the folder gets `comparison.json` and
-    `comparison.html`. Raises `ConfigError`, `DataError`, `HubError`.
+    model follow `limits`, by default those of fine-tuning; one that a model drops is left out for every system, one
+    that is split is judged once. `decoding` is laid over the task's settings and the folder's (generation_config.json,
+    then what its config says of the task). With `out` the folder gets `comparison.json` and `comparison.html`.
+    Raises `ConfigError`, `DataError`, `HubError`.
     """
     task, say = find_task(task), progress or (lambda _: None)
     names = choose_baselines(task, baselines)
@@ -100,8 +101,8 @@ def _check(task: Task, folders: Mapping[str, Any], names: Sequence[str], limits:
     if limits and limits.on_long not in get_args(OnLong):
         known = ", ".join(get_args(OnLong))
         raise ConfigError(f"on_long is {limits.on_long!r}; expected one of {known}; choose one")
-    if limits and limits.on_long == "split" and task.kind != "answer":
-        raise ConfigError(f"on_long=split for {task.name}; one answer a row is judged; say truncate or drop")
+    if limits and limits.on_long == "split" and task.writes:
+        raise ConfigError(f"on_long=split for {task.name}; a row has one text as answer; say truncate or drop")
 
 
 def _read(task: Task, data: str | Path, part: str, columns: Mapping[str, str] | None) -> tuple[Rows, Rows]:
@@ -129,7 +130,7 @@ def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: 
         )
     told = read_task(folder, task.name)
     task = replace(with_prefix(task, told), prepare=None)  # the rows have been prepared
-    settings = {key: value for key, value in told.items() if key != "prefix"}
+    settings = read_generation(folder) | {key: value for key, value in told.items() if key != "prefix"}
     limits = choose_limits(limits, model.config, tokenizer.model_max_length, task=task)
     samples = encode_rows(task, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples
     answers, _ = answer_samples(model, tokenizer, task, samples, decoding=settings | dict(decoding))

@@ -56,7 +56,7 @@ def train_tokenizer(
 
     `bpe` (Sennrich et al. 2016, on bytes) and `unigram` (Kudo 2018, on bytes) give back any text exactly;
     `wordpiece` (BERT) lower-cases and strips accents as BERT's does. `num_sentinels` are T5's `<extra_id_0>` ….
-    With `single_characters` no token of `bpe` joins two Chinese characters, so that a model of verse can count them.
+    With `single_characters` no token of `bpe` holds two whole Chinese characters: a model of verse can count them.
     All kinds have the special tokens of all three families, so that one vocabulary serves them all; a small text
     may give fewer than `vocab_size` tokens. Raises `ConfigError` when `vocab_size` cannot hold the special tokens
     and the alphabet, `DataError` when there is no text.

@@ -114,10 +114,8 @@ class TuneCourse:
         return compare_outputs({"model": answers}, references, sources=asked, metric=metric, best=best, baselines=())
 
     def _asked(self, samples: Sequence[Sample]) -> list[str]:
-        """What each answer answers: windows of one context are one question."""
-        if self.task.kind == "answer":
-            samples = list({sample.number: sample for sample in samples}.values())
-        return [find_source(self.task, sample.row) for sample in samples]
+        """What each answer answers: windows of one row are one question."""
+        return [find_source(self.task, row) for row in {sample.number: sample.row for sample in samples}.values()]
 
     def describe(self, scores: Mapping[str, float], before: Mapping[str, float], seconds: float) -> str:
         """The sentence of a model card."""

@@ -1,0 +1,218 @@
+"""Summaries on one test set: every baseline, ours pretrained and fine-tuned, the same without, a GPT-2-shaped decoder.
+
+English: Debian descriptions → synopses, split by source package and first paragraph. Chinese: what an idiom means → the
+idiom, or a manual page → its one-line name. ROUGE (characters for Chinese, %) of texts, each the mean over seeds, with
+95 % bootstrap intervals over texts; differences from the best baseline by paired randomisation, adjusted (Holm).
+
+`--pretrained` is a folder of an encoder–decoder; without it one is pretrained for `--minutes` on `--text` (the training
+rows' own texts, if not given), as the decoder of like size always is, at a fixed start of token frequencies for the
+model without pretraining. Runs lie in runs/benchmarks/summarization; a finished one is not trained again, one that was
+cut goes on. `--limit` takes so many rows of each part: a trial, whose numbers say nothing.
+
+    python benchmarks/summarization.py [--only en|zh|manpages …] [--seeds 3] [--pretrained DIR] [--limit N] [--record]
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from table import make_parser, show_rows
+
+TASK = "summarization"
+SETTINGS: dict[str, Any] = {"source_tokens": 256, "target_tokens": 48, "rows_per_batch": 16}
+DECODER_BYTES = 20_000_000  # of text in memory, more than half an hour of a CPU reads
+BASELINES = ("lead", "lead-cut", "textrank", "nearest")
+KEYS = ("rouge1", "rouge2", "rougeL")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A corpus of pairs, what is pretrained for it, and the goal over the best of the baselines, in points."""
+
+    source: str
+    over_baselines: float
+    vocab_size: int = 4096
+    width: int = 192
+    epochs: float = 3.0
+
+
+WORKS = {
+    "en": Work("debian-descriptions", 6.0),
+    "zh": Work("idioms-zh", 5.0, vocab_size=6000),
+    "manpages": Work("manpages-zh", 5.0, vocab_size=4096, width=128, epochs=10.0),
+}
+OVER_NOTHING = 3.0
+
+
+def write_text(data: Path, place: Path) -> Path:
+    """What there is to pretrain on without another corpus: the sources and targets of the training rows."""
+    from seeds import read_part
+
+    path = place / "text.jsonl"
+    rows = [{"text": f"{row['source']}\n{row['target']}"} for row in read_part(data, "train")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def pretrain_ours(work: Work, text: Path, run: Path, minutes: float) -> tuple[str, float]:
+    """An encoder–decoder pretrained by span corruption: its folder and the seconds of training."""
+    from trivium import Recipe, pretrain
+    from trivium.data.prepare import TokenizerConfig
+    from trivium.training.recipe import BudgetConfig, DataConfig, SizeConfig
+
+    data = DataConfig(source=str(text), tokenizer=TokenizerConfig(vocab_size=work.vocab_size))
+    recipe = Recipe("encoder_decoder", run=str(run), data=data, size=SizeConfig(width=work.width))
+    found = pretrain(replace(recipe, budget=BudgetConfig(minutes=minutes)), quiet=True)
+    return found.folder, found.seconds
+
+
+def build_untrained(pretrained: str, data: Path, place: Path, seed: int) -> str:
+    """The same architecture and tokenizer with fresh weights, which begin at the frequencies of target tokens."""
+    import torch
+    from seeds import read_part
+
+    from trivium.hub.auto import load_model_config, load_tokenizer, save_model
+    from trivium.model import build_model
+    from trivium.model.start import set_unigram_start
+
+    config, tokenizer = load_model_config(pretrained), load_tokenizer(pretrained)
+    model = build_model(config, seed=seed, zero_outputs=True)
+    if model.head.bias is not None or model.head.weight is not None:  # a tied head has no place for frequencies
+        ids = tokenizer.encode_batch([row["target"] for row in read_part(data, "train")])
+        counts = torch.bincount(torch.tensor(list(chain.from_iterable(ids))), minlength=config.vocab_size) + 0.1
+        set_unigram_start(model, (counts / counts.sum()).log())
+    return str(save_model(model, place / f"untrained/seed-{seed}", tokenizer=tokenizer))
+
+
+def build_decoder(pretrained: str, place: Path) -> str:
+    """A GPT-2 shape of the same width and tokenizer, with as many layers as come nearest in parameters."""
+    from trivium.hub.auto import load_model_config, load_tokenizer, save_model
+    from trivium.model import build_model
+    from trivium.model.sizes import count_parameters, find_preset
+
+    like, tokenizer = load_model_config(pretrained), load_tokenizer(pretrained).dress_for("decoder")
+    width, heads = like.hidden_size, like.hidden_size // 32
+    shape = replace(
+        find_preset("gpt2"), vocab_size=like.vocab_size, hidden_size=width, num_heads=heads, num_kv_heads=heads,
+        head_size=width // heads, ffn_size=4 * width, max_positions=512, dropout=0.0, pad_id=like.pad_id,
+        bos_id=like.eos_id, eos_id=like.eos_id,
+    )  # fmt: skip
+    wanted = count_parameters(like)
+    sizes = [replace(shape, num_layers=layers) for layers in range(1, 49)]
+    config = min(sizes, key=lambda each: abs(count_parameters(each) - wanted))
+    return str(save_model(build_model(config), place / "decoder/untrained", tokenizer=tokenizer))
+
+
+def pretrain_decoder(untrained: str, text: Path, run: Path, minutes: float) -> tuple[str, float]:
+    """The decoder pretrained as a language model on the same text for as long: its folder and the seconds."""
+    from trivium import finetune
+    from trivium.data.source import read_documents
+    from trivium.hub.auto import load_model_config
+
+    if not (run / "result.json").is_file():
+        rows, size = [], 0
+        for document in read_documents(text):
+            rows.append({"text": document.text})
+            size += len(document.text.encode())
+            if size > DECODER_BYTES:
+                break
+        rate = 3e-3 * (128 / load_model_config(untrained).hidden_size) ** 0.5
+        finetune(
+            untrained, "text-generation", rows, run=str(run), minutes=minutes, quiet=True, source_tokens=256,
+            on_long="split", save={"best": ""}, optimizer={"rate": rate, "beta2": 0.999},
+        )  # fmt: skip
+    return str(run / "final"), float(json.loads((run / "result.json").read_text(encoding="utf-8"))["seconds"])
+
+
+def measure(name: str, options: Any) -> list[str]:
+    """Train and judge all systems of one work: the rows of the table."""
+    from seeds import judge_baseline, judge_model, open_data, say
+
+    work = WORKS[name]
+    place = options.root / "runs/benchmarks/summarization" / (f"{name}-{options.limit}" if options.limit else name)
+    data = open_data(work.source, options.root, place, options.limit)
+    text = options.text or write_text(data, place)
+    systems = [judge_baseline(place, TASK, data, each) for each in BASELINES]
+    if options.pretrained:
+        pretrained, before = str(options.pretrained), _read_seconds(options.pretrained)
+    else:
+        say(f"{name}: pretraining ours for {options.minutes:g} minutes")
+        pretrained, before = pretrain_ours(work, text, place / "pretrained", options.minutes)
+    say(f"{name}: pretraining the decoder for {options.minutes:g} minutes")
+    shape = build_decoder(pretrained, place)
+    decoder, decoder_before = pretrain_decoder(shape, text, place / "decoder/pretrained", options.minutes)
+    settings = SETTINGS | {"epochs": options.epochs or work.epochs}
+
+    def judge(system: str, make: Any, seconds: float = 0.0, **own: Any) -> None:
+        found = judge_model(
+            place, system, TASK, data, make=make, seeds=options.seeds, pretrained_seconds=seconds, **(settings | own)
+        )
+        systems.append(found)
+
+    judge("ours", lambda seed: pretrained, before)
+    judge("ours without pretraining", lambda seed: build_untrained(pretrained, data, place, seed))
+    judge("GPT-2 shape", lambda seed: decoder, decoder_before, optimizer={"rate": options.decoder_rate, "beta2": 0.999})
+    return lay_out(name, systems)
+
+
+def lay_out(name: str, systems: list[Any]) -> list[str]:
+    """A row for each system, the best first, with the goals in the row of ours."""
+    from seeds import best_baseline, compare_all, in_interval, state_goal
+
+    best = best_baseline(systems, "rougeL")
+    tested = compare_all(systems, best, "rougeL")
+    ours, nothing = (next(each for each in systems if each.name == n) for n in ("ours", "ours without pretraining"))
+    ahead, behind = ours.interval("rougeL"), best.interval("rougeL")
+    goals = (
+        state_goal(f"over {best.name}", 100 * (ahead.mean - behind.mean), WORKS[name].over_baselines,
+                   extra=ahead.low > behind.high or ahead.mean < behind.mean),
+        state_goal("over no pretraining", 100 * (ahead.mean - nothing.interval("rougeL").mean), OVER_NOTHING),
+    )  # fmt: skip
+    lines = []
+    for each in sorted(systems, key=lambda each: -each.interval("rougeL").mean):
+        scores = " | ".join(in_interval(each.interval(key)) for key in KEYS)
+        result, p_value = tested.get(each.name, (None, 1.0))
+        against = f"{in_interval(result.difference, '+')}, p {p_value:.2g}" if result else "—"
+        kind = "baseline" if each.is_baseline else f"{each.parameters / 1e6:.2f} M, {len(each.judged)} seed(s)"
+        told = "; ".join(goals) if each is ours else ""
+        lines.append(f"{name} | {each.name} ({kind}) | {scores} | {against} | {each.describe_times()} | {told}")
+    return lines
+
+
+def _read_seconds(folder: Path) -> float:
+    """How long a folder was pretrained, if its run lies round it."""
+    path = folder.parent / "result.json"
+    return float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) if path.is_file() else 0.0
+
+
+def main() -> None:
+    """Measure the works and print the table of each."""
+    parser = make_parser(__doc__, WORKS, count="seeds", most=3)
+    parser.add_argument("--pretrained", type=Path, help="an encoder–decoder to fine-tune")
+    parser.add_argument("--text", type=Path, help="what the models are pretrained on")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of pretraining, for each model")
+    parser.add_argument("--epochs", type=float, default=0.0, help="of fine-tuning; by the work if 0")
+    parser.add_argument("--decoder-rate", type=float, default=6e-4)
+    parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--root", type=Path, default=Path())
+    options = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from trivium.machine import inspect_machine
+
+    machine = inspect_machine()
+    for name in options.only:
+        show_rows(
+            "work | system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-L against the best baseline | "
+            "training (pretraining +), answering | goals",
+            measure(name, options),
+            machine_class=f"{machine.machine_class}, {machine.cores} cores",
+            record=options.record,
+        )
+
+
+if __name__ == "__main__":
+    main()
