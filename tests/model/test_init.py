@@ -1,12 +1,20 @@
 """How weights begin."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.families import TINY, context_for
 from trivium.errors import ConfigError
 from trivium.model import ModelConfig, Side, build_model
-from trivium.model.start import set_bigram_start, set_gap_start, set_left_start, set_unigram_start
+from trivium.model.start import (
+    set_bigram_start,
+    set_copy_start,
+    set_gap_start,
+    set_left_start,
+    set_unigram_start,
+)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -99,3 +107,32 @@ def test_the_token_before_a_gap_speaks_for_the_first_in_it() -> None:
     set_left_start(model)
     first, inside = share_right()
     assert first > 0.7 and inside > 0.7
+
+
+def test_copy_start_goes_on_where_the_source_does() -> None:
+    size, head_size = 300, 32
+    config = ModelConfig(
+        family="encoder_decoder",
+        vocab_size=size,
+        hidden_size=3 * head_size,
+        num_layers=2,
+        num_encoder_layers=2,
+        num_heads=3,
+        ffn_size=64,
+        position="relative",
+        attention_scale=False,
+        tie_embeddings=False,
+        decoder_start_id=0,
+    )
+    model = build_model(config, zero_outputs=True)
+    flat = torch.full((size,), 1 / size).log()
+    set_copy_start(model, flat)
+    generator = torch.Generator().manual_seed(0)
+    sources = torch.stack([torch.randperm(size - 3, generator=generator)[:60] + 3 for _ in range(20)])
+    with torch.no_grad():
+        scores = model.head(model(Side.from_ids(sources[:, 20:30].tolist()), Side.from_ids(sources.tolist())))
+    right = (scores.argmax(-1) == sources[:, 21:31]).float()
+    assert right[:, 1:].mean() > 0.8  # two tokens to find the place by
+
+    with pytest.raises(ConfigError, match="at least three heads wide"):
+        set_copy_start(build_model(replace(config, hidden_size=2 * head_size, num_heads=2)), flat)
