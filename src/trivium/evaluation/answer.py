@@ -31,16 +31,17 @@ def answer_samples(
     task: Task,
     samples: Sequence[Sample],
     *,
-    decoding: Mapping[str, Any] | None = None,
+    decoding: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
     rows: int = ROWS,
 ) -> tuple[list[Any], list[Any]]:
     """(answers, references), one of each for each row, whatever its windows: the likeliest span of all, the mean of
     the scores of a label, the tags of all words.
 
-    `decoding` is laid over the task's settings; `rows` are read together. Raises what `generate` raises.
+    `decoding` is laid over the task's settings, of several each over those before; `rows` are read together. Raises what `generate` raises.
     """
     if task.writes:
-        config = combine_settings(task.decoding, decoding or {})
+        layers = (decoding,) if isinstance(decoding, Mapping) else decoding
+        config = combine_settings(task.decoding, *layers)
         return _write(model, tokenizer, samples, config, rows), [sample.reference for sample in samples]
     scores = _score(model, samples, rows)
     if task.kind == "answer":

@@ -130,10 +130,10 @@ def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: 
         )
     told = read_task(folder, task.name)
     task = replace(with_prefix(task, told), prepare=None)  # the rows have been prepared
-    settings = read_generation(folder) | {key: value for key, value in told.items() if key != "prefix"}
+    own = {key: value for key, value in told.items() if key != "prefix"}
     limits = choose_limits(limits, model.config, tokenizer.model_max_length, task=task)
     samples = encode_rows(task, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples
-    answers, _ = answer_samples(model, tokenizer, task, samples, decoding=settings | dict(decoding))
+    answers, _ = answer_samples(model, tokenizer, task, samples, decoding=(read_generation(folder), own, decoding))
     numbers = dict.fromkeys(sample.number for sample in samples)
     if task.kind == "tags":  # a word that was cut off has no tag of a name
         answers = [

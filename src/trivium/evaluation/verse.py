@@ -126,6 +126,9 @@ def _read_rows(path: Path) -> list[Row]:
         rows: list[Row] = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); expected a part of the source poetry-zh") from error
-    if not rows or not all({"title", "author", "form", "lines"} <= row.keys() and row["form"] in SIZES for row in rows):
+    if not rows or not all(
+        isinstance(row, dict) and {"title", "author", "form", "lines"} <= row.keys() and row["form"] in SIZES
+        for row in rows
+    ):
         raise DataError(f"{path} has other rows; expected the source poetry-zh: trivium data sources build poetry-zh")
     return rows

@@ -22,8 +22,8 @@ def starters_folder() -> Path:
 
 
 def list_starters() -> dict[str, Path]:
-    """The folder of each starter by its name, sorted."""
-    return {path.parent.name: path.parent for path in sorted(starters_folder().glob("*/config.json"))}
+    """The folder of each starter by its name, sorted; hidden ones are unfinished."""
+    return {path.parent.name: path.parent for path in sorted(starters_folder().glob("[!.]*/config.json"))}
 
 
 def find_starter(name: str) -> Path:
@@ -56,14 +56,21 @@ def served_tasks(folder: Path) -> tuple[str, ...]:
     return tuple(map(str, (card.get("pipeline_tag", ""), *(tags if isinstance(tags, list) else ()))))
 
 
+def read_language(folder: Path) -> str:
+    """The language of a starter's texts, by its card."""
+    return str(read_card(folder).get("language", "en"))
+
+
 def choose_starter(task: str) -> str:
-    """The starter that serves a task, as `starter:NAME`: of several one whose own task it is, then the first by name.
+    """The starter that serves a task, as `starter:NAME`: of several one whose own task it is, then one for English,
+    then the first by name.
 
     Raises `ConfigError` where none does.
     """
-    served = {name: served_tasks(folder) for name, folder in list_starters().items()}
+    folders = list_starters()
+    served = {name: served_tasks(folder) for name, folder in folders.items()}
     able = [name for name, tasks in served.items() if task in tasks]
     if not able:
         found = ", ".join(f"{name} ({tasks[0]})" for name, tasks in served.items()) or "no starters here"
         raise ConfigError(f"{task} needs a model: no starter serves it ({found})")
-    return PREFIX + min(able, key=lambda name: (served[name][0] != task, name))
+    return PREFIX + min(able, key=lambda name: (served[name][0] != task, read_language(folders[name]) != "en", name))

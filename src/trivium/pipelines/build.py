@@ -14,7 +14,7 @@ from trivium.generation.settings import check_names
 from trivium.hub.auto import load_model, load_tokenizer
 from trivium.hub.decoding import read_generation, read_task, read_tasks
 from trivium.hub.resolve import resolve_folder
-from trivium.hub.starters import choose_starter
+from trivium.hub.starters import choose_starter, read_language
 from trivium.model import Transformer
 from trivium.pipelines.loaded import Loaded, Options
 from trivium.pipelines.task import ALIASES, Task, find_task
@@ -119,7 +119,8 @@ def _choose_model(task: str, found: Task) -> str:
     except ConfigError as error:
         names = ", ".join(found.models)
         raise ConfigError(f"{error}; small ones that suit it are {names}; pass one of them as model") from None
-    print(f"{task}: no model was named, so {name} does it", file=sys.stderr, flush=True)
+    language = read_language(resolve_folder(name))
+    print(f"{task}: no model was named, so {name} does it (language: {language})", file=sys.stderr, flush=True)
     return name
 
 

@@ -22,7 +22,7 @@ from trivium.hub.decoding import read_generation, read_task
 from trivium.sources.catalogue import read_licences
 from trivium.training.checkpoint import list_checkpoints
 from trivium.training.monitor import read_metrics
-from trivium.training.storage import Storage, put_folder, remove_folder, unfinished_name
+from trivium.training.storage import Storage, put_folder, unfinished_name
 
 LARGEST_BYTES = 12_000_000
 LICENCE = "apache-2.0"
@@ -77,11 +77,29 @@ def make_starter(recipe: StarterRecipe) -> Path:
     tasks = read_json(source / "config.json").get("task_specific_params")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = unfinished_name(target)
-    save_model(model, unfinished, tokenizer=tokenizer, generation=generation, tasks=tasks)
+    try:
+        save_model(model, unfinished, tokenizer=tokenizer, generation=generation, tasks=tasks)
+        card = _write_card(recipe, unfinished, histories)
+        (unfinished / "README.md").write_text(model_card(model.config, card), encoding="utf-8")
+        size = sum(path.stat().st_size for path in unfinished.rglob("*"))
+        if size > LARGEST_BYTES:
+            found = f"{recipe.name} has {size / 1e6:.1f} MB"
+            raise ConfigError(
+                f"{found}; expected at most {LARGEST_BYTES / 1e6:.0f}; make the model or vocabulary smaller"
+            )
+    except BaseException:  # Ctrl-C too: nothing half made may lie among the starters
+        Storage().remove(unfinished)
+        raise
+    put_folder(Storage(), unfinished, target)
+    return target
+
+
+def _write_card(recipe: StarterRecipe, folder: Path, histories: Sequence[str]) -> dict[str, Any]:
+    """What `model_card` makes the README.md of."""
     parts = [
         recipe.about.strip(),
         f"```bash\ntrivium run {recipe.task} starter:{recipe.name} < text\n```",
-        _tell_samples(recipe, unfinished),
+        _tell_samples(recipe, folder),
         _tell_data(recipe.sources),
         _section("How it was made", "```bash\n" + "\n".join(recipe.commands) + "\n```" if recipe.commands else ""),
         *histories,
@@ -90,7 +108,7 @@ def make_starter(recipe: StarterRecipe) -> Path:
         ),
         _section("Limits", recipe.limits.strip()),
     ]
-    card = {
+    return {
         "title": recipe.title or recipe.name,
         "text": "\n\n".join(filter(None, parts)),
         "pipeline_tag": recipe.task,
@@ -98,14 +116,6 @@ def make_starter(recipe: StarterRecipe) -> Path:
         "license": LICENCE,
         "tags": ["trivium", *recipe.also],
     }
-    (unfinished / "README.md").write_text(model_card(model.config, card), encoding="utf-8")
-    size = sum(path.stat().st_size for path in unfinished.rglob("*"))
-    if size > LARGEST_BYTES:
-        remove_folder(Storage(), unfinished)
-        found = f"{recipe.name} has {size / 1e6:.1f} MB"
-        raise ConfigError(f"{found}; expected at most {LARGEST_BYTES / 1e6:.0f}; make the model or vocabulary smaller")
-    put_folder(Storage(), unfinished, target)
-    return target
 
 
 def _section(title: str, text: str) -> str:
@@ -151,6 +161,8 @@ def _tell_comparison(path: str) -> str:
     if not path:
         return ""
     found = read_json(Path(path))
+    if not {"primary", "metric", "texts", "systems"} <= found.keys():
+        raise ConfigError(f"{path} is no comparison; expected comparison.json of `trivium evaluate … --out`; name it")
     best, scale = found["primary"], 1 if found["metric"] == "bleu" else 100
     rows = []
     for system in found["systems"]:
