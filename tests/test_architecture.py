@@ -57,7 +57,7 @@ BUDGETS = {
     "tokenizer": 2650,
     "data": 3260,
     "sources": 1700,
-    "hub": 2880,
+    "hub": 2890,
     "generation": 1820,
     "tasks": 630,
     "evaluation": 2470,

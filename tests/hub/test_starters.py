@@ -80,7 +80,10 @@ def test_a_pipeline_without_a_model(shelf: Path, capsys: pytest.CaptureFixture[s
     expected = pipeline("summarization", model=shelf / "summarizer-en")(TEXTS[0], max_new_tokens=5)
     assert capsys.readouterr().err == ""
     assert pipeline("summarization")(TEXTS[0], max_new_tokens=5) == expected
-    assert capsys.readouterr().err == "summarization: no model was named, so starter:summarizer-en does it (language: en)\n"
+    assert (
+        capsys.readouterr().err
+        == "summarization: no model was named, so starter:summarizer-en does it (language: en)\n"
+    )
     with pytest.raises(ConfigError, match="token-classification needs a model: no starter serves it"):
         pipeline("ner")
 

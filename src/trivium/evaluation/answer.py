@@ -37,7 +37,8 @@ def answer_samples(
     """(answers, references), one of each for each row, whatever its windows: the likeliest span of all, the mean of
     the scores of a label, the tags of all words.
 
-    `decoding` is laid over the task's settings, of several each over those before; `rows` are read together. Raises what `generate` raises.
+    `decoding` is laid over the task's settings, of several each over those before; `rows` are read together.
+    Raises what `generate` raises.
     """
     if task.writes:
         layers = (decoding,) if isinstance(decoding, Mapping) else decoding
