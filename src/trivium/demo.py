@@ -20,33 +20,25 @@ from trivium.data.files import list_files
 from trivium.data.shards import Shards
 from trivium.errors import ConfigError, DataError
 from trivium.evaluation.gaps import read_gaps, score_commonest, score_rewriter, score_writer
-from trivium.evaluation.rouge import rouge_corpus
-from trivium.evaluation.systems import evaluate_task
-from trivium.folder import read_json
 from trivium.generation.fill import fill_mask
 from trivium.generation.settings import SamplingConfig
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load
-from trivium.hub.starters import PREFIX, list_starters, read_language, served_tasks
+from trivium.hub.starters import list_starters, read_language, served_tasks
 from trivium.machine import inspect_machine
 from trivium.model import Transformer
 from trivium.pipelines.build import pipeline
 from trivium.pipelines.command import show_result
-from trivium.sources.catalogue import build_source
 from trivium.story import ASKED, STORY
-from trivium.tasks import Limits
 from trivium.tokenizer import Tokenizer
 from trivium.training.course import Materials
-from trivium.training.finetuning import finetune
 from trivium.training.pretraining import PretrainResult, gather_materials, pretrain
-from trivium.training.recipe import BudgetConfig, Recipe, load_recipe
-from trivium.training.tuning import TuneRecipe
+from trivium.training.recipe import Recipe, load_recipe
 
 # Shares of the training time. Writer and rewriter get the same, because they are compared.
 SHARES = {"decoder": 0.36, "encoder": 0.28, "encoder_decoder": 0.36}
 SAMPLED = SamplingConfig(max_new_tokens=40, do_sample=True, temperature=0.7, top_p=0.9, seed=1)
 SHOWN = 4
-SUMMARIZER, SUMMARIZER_SHARE, JUDGED = "summarizer-en", 0.25, 300  # its time comes on top of the minutes of the three
 Say = Callable[..., None]
 
 
@@ -85,8 +77,6 @@ def run_demo(
     _tell_rewriter(recipes["encoder_decoder"], materials["encoder_decoder"], say, restart, report)
     if answers:
         report["starters"] = answers
-    if SUMMARIZER in list_starters() and text is None:
-        report["summarizer"] = _tell_summarizer(minutes * SUMMARIZER_SHARE, out, say, restart)
     report["seconds"] = round(time.perf_counter() - started, 1)
     path = out / "demo.json"
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -112,42 +102,6 @@ def _show_starters(say: Say) -> dict[str, str]:
             answers[name] = ", ".join(fill["token_str"].strip() for fill in result[:3])
         say("starter", name=name, asked=asked, answer=answers[name].replace("\n", "\n    "))
     return answers
-
-
-def _tell_summarizer(minutes: float, out: Path, say: Say, restart: bool) -> dict[str, Any]:
-    """A starter learns to write first lines of docstrings; beside it those who need not read: name and lead."""
-    say("summarizer", minutes=minutes)
-    data, run, report = out / "docstrings", out / "summarizer", out / "summarizer" / "test" / "comparison.json"
-    if not data.is_dir():
-        build_source("python-docstrings", data)
-    recipe = TuneRecipe(
-        run=str(run), source_tokens=256, target_tokens=40, on_long="truncate", budget=BudgetConfig(minutes=minutes)
-    )
-    result = finetune(f"{PREFIX}{SUMMARIZER}", "summarization", data, recipe=recipe, restart=restart)
-    if not report.is_file() or report.stat().st_mtime < (run / "result.json").stat().st_mtime:
-        models = {"fine-tuned": result.folder, "as it comes": f"{PREFIX}{SUMMARIZER}"}
-        limits = Limits(recipe.source_tokens, recipe.target_tokens, recipe.on_long)
-        kinds = ("lead", "lead-cut")
-        evaluate_task(
-            "summarization", data, models=models, baselines=kinds, limit=JUDGED, limits=limits, out=report.parent
-        )
-    found = read_json(report)
-    rows = [json.loads(line) for line in (data / "test.jsonl").read_text(encoding="utf-8").splitlines()[:JUDGED]]
-    scores = {system["name"]: system["scores"]["rougeL"]["mean"] for system in found["systems"]}
-    scores["name"] = rouge_corpus([row["name"] for row in rows], [row["target"] for row in rows])["rougeL"]
-    say(
-        "summarizer_result",
-        texts=found["texts"],
-        **{name.replace("-", "_").replace(" ", "_"): scores[name] for name in scores},
-    )
-    for row in found["rows"][:SHOWN]:
-        say(
-            "summary",
-            text=row["source"][:120].replace("\n", " "),
-            truth=row["reference"],
-            answer=row["outputs"]["fine-tuned"],
-        )
-    return {"rougeL": scores, "texts": found["texts"], "folder": result.folder}
 
 
 def plan(family: str, source: str, minutes: float, out: Path, limit_files: int = 0) -> Recipe:

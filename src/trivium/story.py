@@ -2,9 +2,9 @@
 
 # By task and language of a starter's card.
 ASKED = {
-    ("summarization", "en"): "This package provides a small daemon that watches a directory for new files. Whenever a "
-    "file appears, it is checked, compressed and copied to a remote server over an encrypted connection. It can be "
-    "configured to delete the local copy afterwards, and it keeps a log of everything that it has sent.",
+    ("summarization", "en"): "This library parses and writes TOML files. It keeps comments and the order of keys, so "
+    "that a file can be edited by a program without losing what people wrote in it. Bindings for Python and Lua are "
+    "included.",
     ("fill-mask", "en"): "The function returns the [MASK] of the file.",
     ("text-classification", "en"): "A moving, funny film that is over far too soon.",
     ("text-generation", "zh"): "《春夜》李白 五言绝句",
@@ -80,29 +80,6 @@ STORY = {
     "gap": (
         "    {text}\n      it says {answer!r}   (it was {truth!r})",
         "    {text}\n      它填 {answer!r}(原文 {truth!r})",
-    ),
-    "summarizer": (
-        "\n4. A starter goes on learning: summarizer-en is fine-tuned on docstrings of this Python, whole packages "
-        "held out ({minutes:.1f} minutes).",
-        "\n四、现成的模型继续学习:用本机 Python 的文档字符串微调 summarizer-en,留出整个的包({minutes:.1f} 分钟)。",
-    ),
-    "summarizer_result": (
-        "  ROUGE-L of the first lines of {texts} held-out docstrings:\n"
-        "    the starter, fine-tuned       {fine_tuned:>7.1%}\n"
-        "    the starter as it comes       {as_it_comes:>7.1%}\n"
-        "    print the name                {name:>7.1%}\n"
-        "    the next sentence             {lead:>7.1%}\n"
-        "    its beginning, cut to length  {lead_cut:>7.1%}",
-        "  {texts} 条留出文档字符串首行的 ROUGE-L:\n"
-        "    微调之后        {fine_tuned:>7.1%}\n"
-        "    微调之前        {as_it_comes:>7.1%}\n"
-        "    照抄名字        {name:>7.1%}\n"
-        "    照抄下一句      {lead:>7.1%}\n"
-        "    截取开头        {lead_cut:>7.1%}",
-    ),
-    "summary": (
-        "    {text} …\n      it writes {answer!r}   (it was {truth!r})",
-        "    {text} …\n      它写 {answer!r}(原文 {truth!r})",
     ),
     "end": (
         "\nThree ordinary Hugging Face folders:\n  {decoder}\n  {encoder}\n  {encoder_decoder}\n"
