@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.generation.spelling import TEXTS
 from tests.shelf import fill_shelf
 from trivium.data.shards import Shards
 from trivium.demo import run_demo
