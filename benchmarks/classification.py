@@ -14,7 +14,6 @@ trial, whose numbers say nothing.
 """
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -22,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from table import make_parser, show_rows
+from table import make_parser, show_works
 
 TASK = "text-classification"
 BASELINES = ("majority", "logistic")
@@ -186,24 +185,12 @@ def main() -> None:
     parser = make_parser(__doc__, WORKS, count="seeds", most=3)
     parser.add_argument("--pretrained", default="", help="an encoder to fine-tune")
     parser.add_argument("--minilm", default="", help="MiniLM's folder")
-    parser.add_argument("--text", type=Path, help="what ours is pretrained on")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of pretraining")
-    parser.add_argument("--epochs", type=float, default=0.0, help="of fine-tuning; by the work if 0")
-    parser.add_argument("--limit", type=int, default=0)
-    parser.add_argument("--root", type=Path, default=Path())
-    options = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from trivium.machine import inspect_machine
-
-    machine = inspect_machine()
-    for name in options.only:
-        show_rows(
-            "work | system | accuracy | macro-F1 | accuracy against the best baseline | "
-            "training (pretraining +), answering | goal",
-            measure(name, options),
-            machine_class=f"{machine.machine_class}, {machine.cores} cores",
-            record=options.record,
-        )
+    show_works(
+        parser,
+        "work | system | accuracy | macro-F1 | accuracy against the best baseline | "
+        "training (pretraining +), answering | goal",
+        measure,
+    )
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ numbers say nothing.
 """
 
 import json
-import os
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from table import make_parser, show_rows
+from table import make_parser, show_works
 
 TASK = "summarization"
 SETTINGS: dict[str, Any] = {"source_tokens": 256, "target_tokens": 48, "rows_per_batch": 16}
@@ -208,25 +207,13 @@ def main() -> None:
     """Measure the works and print the table of each."""
     parser = make_parser(__doc__, WORKS, count="seeds", most=3)
     parser.add_argument("--pretrained", type=Path, help="an encoder–decoder to fine-tune")
-    parser.add_argument("--text", type=Path, help="what the models are pretrained on")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of pretraining, for each model")
-    parser.add_argument("--epochs", type=float, default=0.0, help="of fine-tuning; by the work if 0")
     parser.add_argument("--decoder-rate", type=float, default=6e-4)
-    parser.add_argument("--limit", type=int, default=0)
-    parser.add_argument("--root", type=Path, default=Path())
-    options = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from trivium.machine import inspect_machine
-
-    machine = inspect_machine()
-    for name in options.only:
-        show_rows(
-            "work | system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-L against the best baseline | "
-            "training (pretraining +), answering | goals",
-            measure(name, options),
-            machine_class=f"{machine.machine_class}, {machine.cores} cores",
-            record=options.record,
-        )
+    show_works(
+        parser,
+        "work | system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-L against the best baseline | "
+        "training (pretraining +), answering | goals",
+        measure,
+    )
 
 
 if __name__ == "__main__":

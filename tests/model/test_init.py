@@ -16,6 +16,20 @@ from trivium.model.start import (
     set_unigram_start,
 )
 
+REWRITER = ModelConfig(
+    family="encoder_decoder",
+    vocab_size=44,
+    hidden_size=128,
+    num_layers=2,
+    num_encoder_layers=2,
+    num_heads=4,
+    ffn_size=64,
+    position="relative",
+    attention_scale=False,
+    tie_embeddings=False,
+    decoder_start_id=0,
+)
+
 
 @pytest.mark.parametrize("name", TINY)
 def test_equal_seeds_give_equal_weights(name: str) -> None:
@@ -65,19 +79,7 @@ def test_recomputed_activations_give_equal_gradients(name: str) -> None:
 def test_the_token_before_a_gap_speaks_for_the_first_in_it() -> None:
     """In a made language each token is followed by the next one: the untrained model continues what stands before."""
     sentinels, words, size = [1, 2, 3], range(4, 44), 44
-    config = ModelConfig(
-        family="encoder_decoder",
-        vocab_size=size,
-        hidden_size=128,
-        num_layers=2,
-        num_encoder_layers=2,
-        num_heads=4,
-        ffn_size=64,
-        position="relative",
-        attention_scale=False,
-        tie_embeddings=False,
-        decoder_start_id=0,
-    )
+    config = replace(REWRITER, vocab_size=size)
     model = build_model(config, zero_outputs=True)
     set_gap_start(model, sentinels)
     set_unigram_start(model, torch.full((size,), 1 / size).log())
@@ -111,19 +113,7 @@ def test_the_token_before_a_gap_speaks_for_the_first_in_it() -> None:
 
 def test_copy_start_goes_on_where_the_source_does() -> None:
     size, head_size = 300, 32
-    config = ModelConfig(
-        family="encoder_decoder",
-        vocab_size=size,
-        hidden_size=3 * head_size,
-        num_layers=2,
-        num_encoder_layers=2,
-        num_heads=3,
-        ffn_size=64,
-        position="relative",
-        attention_scale=False,
-        tie_embeddings=False,
-        decoder_start_id=0,
-    )
+    config = replace(REWRITER, vocab_size=size, hidden_size=3 * head_size, num_heads=3, num_kv_heads=3)
     model = build_model(config, zero_outputs=True)
     flat = torch.full((size,), 1 / size).log()
     set_copy_start(model, flat)
