@@ -185,3 +185,21 @@ def test_the_untrained_model_predicts_frequencies(family: str, text: Path, tmp_p
     # An encoder's tied head adds noise of variance one to the scores, which costs it half a nat.
     tolerance = 0.7 if family == "encoder" else 0.1 * float(expected)
     assert float(mean) == pytest.approx(float(expected), abs=tolerance)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_goes_on_from_a_folder(family: str, text: Path, tmp_path: Path) -> None:
+    first = pretrain(load_recipe(None, settings_for(family, tmp_path / "one", text)), quiet=True)
+    data = [f"data.source={text}", "data.seq_len=32", "data.rows_per_batch=4", "data.valid_rows=4"]
+    settings = [f"family={family}", *data, "budget={steps: 4}"]
+    recipe = load_recipe(None, [*settings, f"model={first.folder}", f"run={tmp_path / 'two'}"])
+    second = pretrain(recipe, quiet=True)
+    assert second.parameters == first.parameters
+    assert second.loss_before == pytest.approx(first.loss_after, abs=0.3) and second.loss_before < first.loss_before
+    before, after = (load(result.folder)[0].state_dict() for result in (first, second))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert load(first.folder)[1].encode("return the value") == load(second.folder)[1].encode("return the value")
+    other = "encoder" if family == "decoder" else "decoder"
+    wrong = dataclasses.replace(recipe, family=other, run=str(tmp_path / "wrong"))
+    with pytest.raises(ConfigError, match=f"is of family {family}"):
+        pretrain(wrong, quiet=True)

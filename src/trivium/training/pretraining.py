@@ -14,10 +14,11 @@ import torch
 from trivium.config import save_config, to_dict
 from trivium.data.loader import Loader, TokenSource
 from trivium.data.objective import Vocabulary
-from trivium.data.prepare import prepare_data
+from trivium.data.prepare import TokenizerConfig, prepare_data
 from trivium.data.shards import Shards
 from trivium.errors import ConfigError
-from trivium.hub.auto import save_model
+from trivium.hub.auto import load_model, save_model
+from trivium.hub.resolve import resolve_folder
 from trivium.machine import compute_fingerprint, inspect_machine, keep_freed_memory
 from trivium.model import Transformer, build_model
 from trivium.model.start import (
@@ -68,7 +69,7 @@ def pretrain(
     progress: Callable[[str], None] | None = None,
     quiet: bool = False,
 ) -> PretrainResult:
-    """Train a model from nothing as the recipe says and save it to `run/final`.
+    """Train a model from nothing, or one that exists, as the recipe says and save it to `run/final`.
 
     `on_evaluate(model, progress)` may return sample texts for the log and the report. A run may be continued with
     another budget, but not with another model or other data: that is a `ConfigError`. Raises `DataError` and
@@ -102,7 +103,7 @@ def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = No
     folder = prepare_data(
         "python" if data.source == "python" else Path(data.source),
         data.prepared or run / "data",
-        tokenizer=data.tokenizer,
+        tokenizer=choose_tokenizer(recipe),
         seed=recipe.seed,
         limit_files=data.limit_files or None,
         progress=progress,
@@ -140,6 +141,11 @@ def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = No
     )
 
 
+def choose_tokenizer(recipe: Recipe) -> TokenizerConfig:
+    """The recipe's tokenizer, or that of the model to go on from."""
+    return TokenizerConfig(folder=str(resolve_folder(recipe.model))) if recipe.model else recipe.data.tokenizer
+
+
 def count_targets(loader: Loader, vocab_size: int) -> torch.Tensor:
     """Log frequency of each token among the objective's targets, `(vocab_size,)`, from a few hundred batches."""
     counts = np.full(vocab_size, 0.1)
@@ -170,12 +176,31 @@ def factor_bigrams(source: TokenSource, vocab_size: int, *, rank: int) -> tuple[
 def _begin(materials: Materials, *, fresh: bool = True) -> TrainState:
     """A model and its optimizers; a `fresh` one predicts token frequencies, another one waits for a checkpoint."""
     recipe = materials.recipe
-    config = design_model(recipe, materials.tokenizer)
-    model: Transformer = build_model(config, seed=recipe.seed, device=materials.device, zero_outputs=True)
-    if fresh:
-        _set_start(model, materials)
+    if recipe.model:
+        model = open_model(recipe, materials.tokenizer).to(materials.device)
+    else:
+        config = design_model(recipe, materials.tokenizer)
+        model = build_model(config, seed=recipe.seed, device=materials.device, zero_outputs=True)
+        if fresh:
+            _set_start(model, materials)
     model.set_checkpointing(recipe.size.checkpoint_activations)
     return TrainState(model, build_optimizers(model, recipe.optimizer, compute_dtype=materials.compute_dtype))
+
+
+def open_model(recipe: Recipe, tokenizer: Tokenizer) -> Transformer:
+    """The model that a recipe goes on from, in float32; `ConfigError` if family or vocabulary do not fit."""
+    model = load_model(recipe.model, dtype=torch.float32, head="language")
+    if model.config.family != recipe.family:
+        raise ConfigError(
+            f"{recipe.model} is of family {model.config.family}, the recipe of {recipe.family}; expected the same; "
+            f"set family={model.config.family}"
+        )
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ConfigError(
+            f"the tokenizer of {recipe.model} has {tokenizer.vocab_size} tokens, its model {model.config.vocab_size}; "
+            "expected no more; take a folder whose files belong together"
+        )
+    return model.train()
 
 
 def _set_start(model: Transformer, materials: Materials) -> None:
@@ -213,8 +238,9 @@ def _finish(state: TrainState, materials: Materials) -> PretrainResult:
         bits_per_byte=after["bits_per_byte"],
         accuracy=after["accuracy"],
     )
+    begun = f"from {recipe.model}" if recipe.model else "from nothing"
     text = (
-        f"Pretrained from nothing on {counters.tokens:,} tokens of `{recipe.data.source}` in "
+        f"Pretrained {begun} on {counters.tokens:,} tokens of `{recipe.data.source}` in "
         f"{counters.elapsed_seconds:,.0f} s; held-out loss {after['loss']:.3f} nats per target token"
     )
     # Of masks and gaps, bits per byte count the hidden tokens alone: beside a decoder's they would mislead.

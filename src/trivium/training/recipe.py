@@ -13,6 +13,7 @@ from trivium.config import load_config, to_dict
 from trivium.data.objective import ObjectiveConfig
 from trivium.data.prepare import TokenizerConfig
 from trivium.errors import ConfigError
+from trivium.hub.auto import load_model_config
 from trivium.model import ModelConfig
 from trivium.tokenizer import Tokenizer
 from trivium.training.optim import OptimizerConfig
@@ -103,9 +104,14 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All of a pretraining run. `objective` None takes the family's own: causal, masked or span corruption."""
+    """All of a pretraining run. `objective` None takes the family's own: causal, masked or span corruption.
+
+    `model` is a folder, a hub name or `starter:NAME` to go on from, with its size and tokenizer, its dropout too.
+    Empty: a fresh model.
+    """
 
     family: Literal["decoder", "encoder", "encoder_decoder"] = "decoder"
+    model: str = ""
     run: str = "runs/pretrain"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
@@ -144,9 +150,16 @@ def choose_rate(recipe: Recipe) -> float:
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
     """The same recipe with everything that was left to the family and the dial written out."""
+    size = recipe.size
+    if recipe.model:
+        known = load_model_config(recipe.model)
+        size = replace(
+            size, width=known.hidden_size, layers=known.num_layers, head_size=known.hidden_size // known.num_heads
+        )
+    recipe = replace(recipe, size=size)
     return replace(
         recipe,
-        size=replace(recipe.size, layers=recipe.size.num_layers),
+        size=replace(size, layers=size.num_layers),
         objective=choose_objective(recipe),
         optimizer=replace(recipe.optimizer, rate=choose_rate(recipe)),
     )
