@@ -112,10 +112,8 @@ def measure_f1(system: Any) -> Any:
         true, values = wanted[texts], []
         for each in found:
             ours = each[texts]
-            both, right = (
-                np.bincount(ours, minlength=len(names)) + np.bincount(true, minlength=len(names)),
-                ours == true,
-            )
+            both = np.bincount(ours, minlength=len(names)) + np.bincount(true, minlength=len(names))
+            right = ours == true
             hits = np.bincount(true[right], minlength=len(names))
             values.append((2 * hits[both > 0] / both[both > 0]).mean())
         means.append(np.mean(values))

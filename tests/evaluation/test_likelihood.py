@@ -27,7 +27,7 @@ def make_model(name: str, *, dropout: float = 0.0) -> Transformer:
 
 
 def batches_of(name: str, rows: int) -> Iterator[Batch]:
-    objective = ObjectiveConfig(OBJECTIVES[name])  # type: ignore[arg-type]
+    objective = ObjectiveConfig(OBJECTIVES[name])  # type: ignore[arg-type]  # a table of plain strings
     loader = Loader(make_tokens(600), VOCABULARY, objective=objective, seq_len=32, rows_per_batch=rows)
     return loader.valid_batches()
 

@@ -124,5 +124,7 @@ def test_copy_start_goes_on_where_the_source_does() -> None:
     right = (scores.argmax(-1) == sources[:, 21:31]).float()
     assert right[:, 1:].mean() > 0.8  # two tokens to find the place by
 
-    with pytest.raises(ConfigError, match="at least three heads wide"):
+    with pytest.raises(ConfigError, match="at least three heads"):
         set_copy_start(build_model(replace(config, hidden_size=2 * head_size, num_heads=2, num_kv_heads=2)), flat)
+    with pytest.raises(ConfigError, match="found family decoder"):
+        set_copy_start(build_model(TINY["qwen3"]), flat)

@@ -20,10 +20,11 @@ def plan_command(
     """Show the parameters, operations per token and memory of a size, without building it."""
     from dataclasses import asdict
 
+    from trivium.hub.starters import PREFIX
     from trivium.model.sizes import plan_model
 
     model: Any = name
-    if Path(name).is_dir() or name.startswith("starter:"):
+    if Path(name).is_dir() or name.startswith(PREFIX):
         from trivium.hub.auto import load_model_config
 
         model = load_model_config(name)

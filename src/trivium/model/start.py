@@ -185,10 +185,15 @@ def set_copy_start(model: Transformer, log_frequencies: Tensor, *, seed: int = 0
     """
     config, size, width = model.config, model.config.head_size, model.config.hidden_size
     tokens, head = model.embedding.tokens.weight, model.head.weight
-    if model.encoder is None or model.decoder is None or head is None or config.num_heads < 2 or width < 3 * size:
+    if model.encoder is None or model.decoder is None or head is None or config.position != "relative":
         raise ConfigError(
-            f"copy_start needs an untied encoder–decoder at least three heads wide; found {config.num_heads} heads of "
-            f"{size} in width {width}; choose another size or set copy_start=false"
+            "copy_start needs a T5-type encoder–decoder with an untied head; "
+            f"found family {config.family} with {config.position} positions; set copy_start=false"
+        )
+    if config.num_heads < 2 or width < 3 * size:
+        raise ConfigError(
+            f"copy_start needs two heads and a width of at least three heads; found {config.num_heads} heads of {size} "
+            f"in width {width}; choose another size or set copy_start=false"
         )
     assert model.encoder.relative_bias is not None and model.decoder.relative_bias is not None
     own, before = slice(width - 2 * size, width - size), slice(width - size, width)

@@ -156,10 +156,9 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
         size = replace(
             size, width=known.hidden_size, layers=known.num_layers, head_size=known.hidden_size // known.num_heads
         )
-    recipe = replace(recipe, size=size)
+    recipe = replace(recipe, size=replace(size, layers=size.num_layers))
     return replace(
         recipe,
-        size=replace(size, layers=size.num_layers),
         objective=choose_objective(recipe),
         optimizer=replace(recipe.optimizer, rate=choose_rate(recipe)),
     )
