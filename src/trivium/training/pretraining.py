@@ -99,6 +99,7 @@ def pretrain(
 
 def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = None) -> Materials:
     """Prepare the data if need be, and open what the loop reads."""
+    recipe = resolve_recipe(recipe)  # what cannot be is refused before any work
     data, run = recipe.data, Path(recipe.run)
     folder = prepare_data(
         "python" if data.source == "python" else Path(data.source),
@@ -110,7 +111,6 @@ def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = No
     )
     tokenizer = Tokenizer.load(folder / "tokenizer")
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
-    recipe = resolve_recipe(recipe)
     assert recipe.objective is not None
     objective = recipe.objective
 
@@ -188,13 +188,8 @@ def _begin(materials: Materials, *, fresh: bool = True) -> TrainState:
 
 
 def open_model(recipe: Recipe, tokenizer: Tokenizer) -> Transformer:
-    """The model that a recipe goes on from, in float32; `ConfigError` if family or vocabulary do not fit."""
+    """The model that a recipe goes on from, in float32; `ConfigError` if its tokenizer has more words than it."""
     model = load_model(recipe.model, dtype=torch.float32, head="language")
-    if model.config.family != recipe.family:
-        raise ConfigError(
-            f"{recipe.model} is of family {model.config.family}, the recipe of {recipe.family}; expected the same; "
-            f"set family={model.config.family}"
-        )
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ConfigError(
             f"the tokenizer of {recipe.model} has {tokenizer.vocab_size} tokens, its model {model.config.vocab_size}; "

@@ -149,10 +149,18 @@ def choose_rate(recipe: Recipe) -> float:
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
-    """The same recipe with everything that was left to the family and the dial written out."""
+    """The same recipe with everything that was left to the family, the dial or the model written out.
+
+    Raises `ConfigError` for a model of another family, `HubError` for one that cannot be had.
+    """
     size = recipe.size
     if recipe.model:
         known = load_model_config(recipe.model)
+        if known.family != recipe.family:
+            raise ConfigError(
+                f"{recipe.model} is of family {known.family}, the recipe of {recipe.family}; expected the same; "
+                f"set family={known.family}"
+            )
         size = replace(
             size, width=known.hidden_size, layers=known.num_layers, head_size=known.hidden_size // known.num_heads
         )
