@@ -14,6 +14,7 @@ import numpy as np
 from trivium.data.batch import Batch, Example, Ints, collate
 from trivium.data.example import example_rng
 from trivium.data.loader import permute
+from trivium.data.swapping import Swapper
 from trivium.errors import ConfigError, DataError
 
 GROUPED_STEPS = 16  # batches whose examples are sorted by length together
@@ -25,6 +26,7 @@ class ExampleLoader:
     """Batches of `rows_per_batch` examples from one or several data sets, `micro_rows` of them at a time (0: all).
 
     With `weights` each sample comes from data set k with that share of the probability; without, the sets are one.
+    A `swapper` changes tokens of what steps read, each time an example comes up in another way.
     Raises `DataError` for no examples, `ConfigError` for sizes or weights that cannot be.
     """
 
@@ -37,6 +39,7 @@ class ExampleLoader:
         micro_rows: int = 0,
         pack: bool = True,
         weights: Sequence[float] | None = None,
+        swapper: Swapper | None = None,
         seed: int = 0,
     ) -> None:
         if not sets or not all(sets):
@@ -51,7 +54,7 @@ class ExampleLoader:
         self.sets = list(sets) if weights is not None else [[each for examples in sets for each in examples]]
         self.shares = np.array(weights if weights is not None else [1.0], dtype=np.float64)
         self.shares = self.shares / self.shares.sum()
-        self.pad_id, self.seed, self.pack = pad_id, seed, pack
+        self.pad_id, self.seed, self.pack, self.swapper = pad_id, seed, pack, swapper
         self.rows_per_batch, self.micro_rows = rows_per_batch, micro_rows or rows_per_batch
         self._counts = [np.zeros(len(self.sets), dtype=np.int64)]  # of samples before each block, by data set
 
@@ -79,7 +82,8 @@ class ExampleLoader:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides what a step reads; how it is split and laid out is no part of it."""
-        digest = hashlib.sha256(repr((self.shares.tolist(), self.rows_per_batch, self.seed)).encode())
+        settings = (self.shares.tolist(), self.rows_per_batch, self.seed)
+        digest = hashlib.sha256(repr(settings + ((self.swapper.share,) if self.swapper else ())).encode())
         for examples in self.sets:
             for example in examples:
                 digest.update(example.input_ids.tobytes() + b"|" + example.targets.tobytes())
@@ -108,7 +112,7 @@ class ExampleLoader:
 
     def batch_at(self, step: int, micro_step: int = 0) -> Batch:
         """The batch, or one micro-batch of it, that step number `step` (from 0) trains on."""
-        return self._lay_out([self._example(place) for place in self.sample_ids(step, micro_step)])
+        return self._lay_out([self._change(place) for place in self.sample_ids(step, micro_step)])
 
     def valid_batches(self, limit_rows: int | None = None) -> Iterator[Batch]:
         """Every example once, or the first `limit_rows` of each data set, the shortest first."""
@@ -119,6 +123,11 @@ class ExampleLoader:
 
     def _example(self, place: Place) -> Example:
         return self.sets[place[0]][place[2]]
+
+    def _change(self, place: Place) -> Example:
+        which, epoch, index = place
+        example = self._example(place)
+        return self.swapper.swap(example, example_rng(self.seed + 1 + which, epoch, index)) if self.swapper else example
 
     def _sample(self, number: int) -> Place:
         """Sample `number` of the run: the next of its data set's permutation in the epoch that set has reached."""

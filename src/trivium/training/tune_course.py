@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from trivium.data.examples import ExampleLoader
 from trivium.data.parts import Values
+from trivium.data.swapping import Swapper
 from trivium.errors import ConfigError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.compare import Comparison, compare_outputs
@@ -211,6 +213,8 @@ def read_tuning_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, li
 def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     """Encode every data set and lay out what the loop reads; raises as `finetune` does."""
     config, tokenizer, task = subject.model.config, subject.tokenizer, subject.task
+    if recipe.swap and not task.writes:
+        raise ConfigError(f"swap {recipe.swap:g} for {task.name}; expected a task that writes; leave swap out")
     stated = Limits(recipe.source_tokens, recipe.target_tokens, recipe.on_long)
     limits = choose_limits(stated, config, tokenizer.model_max_length, task=task)
     say("encoding")
@@ -221,19 +225,21 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     sets = [encoded["train"].samples, *(_encode_mix(mix, subject, recipe, limits) for mix in recipe.mix)]
     weights = [recipe.weight, *(mix.weight for mix in recipe.mix)] if recipe.mix else None
 
-    def lay_out(sets: list[list[Sample]], *, weights: list[float] | None, micro_rows: int) -> ExampleLoader:
+    def lay_out(sets: list[list[Sample]], *, weights: list[float] | None = None, swap: float = 0.0) -> ExampleLoader:
+        examples = [[sample.example for sample in samples] for samples in sets]
         return ExampleLoader(
-            [[sample.example for sample in samples] for samples in sets],
+            examples,
             pad_id=config.pad_id,
             rows_per_batch=recipe.rows_per_batch,
-            micro_rows=micro_rows,
+            micro_rows=recipe.micro_rows,
             pack=_packs(recipe, task, config),
             weights=weights,
+            swapper=Swapper(list(chain(*examples)), tokenizer.word_starts(), share=swap) if swap else None,
             seed=recipe.seed,
         )
 
-    loader = lay_out(sets, weights=weights, micro_rows=recipe.micro_rows)
-    valid = lay_out([encoded["valid"].samples], weights=None, micro_rows=recipe.micro_rows)
+    loader = lay_out(sets, weights=weights, swap=recipe.swap)
+    valid = lay_out([encoded["valid"].samples])
     machine = inspect_machine()
     data = {
         "parts": {part: {"rows": each.rows, "examples": len(each.samples)} for part, each in encoded.items()},

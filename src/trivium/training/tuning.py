@@ -50,6 +50,7 @@ class TuneRecipe:
     on_long: OnLong = "refuse"
     pack: bool | None = None
     prefix: str | None = None
+    swap: float = 0.0
     columns: dict[str, str] = field(default_factory=dict)
     mix: tuple[MixConfig, ...] = ()
     weight: float = 1.0
@@ -68,10 +69,11 @@ class TuneRecipe:
         least = {"target_tokens": 1, "valid_rows": 1, "scored_rows": 1, "source_tokens": 0}
         small = [f"{name} {getattr(self, name)}" for name, most in least.items() if getattr(self, name) < most]
         small += [] if 0.0 < self.valid_fraction < 1.0 else [f"valid_fraction {self.valid_fraction}"]
+        small += [] if 0.0 <= self.swap <= 1.0 else [f"swap {self.swap}"]
         small += [f"weight {each}" for each in (self.weight, *(mix.weight for mix in self.mix)) if not each > 0]
         if small:
             raise ConfigError(
-                f"a recipe with {', '.join(small)}; expected counts from 1, a fraction between 0 and 1, weights above "
+                f"a recipe with {', '.join(small)}; expected counts from 1, fractions between 0 and 1, weights above "
                 "0; change them"
             )
 
