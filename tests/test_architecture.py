@@ -61,7 +61,7 @@ BUDGETS = {
     "generation": 1820,
     "tasks": 630,
     "evaluation": 2470,
-    "training": 2690,
+    "training": 2710,
     "pipelines": 1800,
     "cli": 740,
     "single files": 1140,

@@ -1,4 +1,4 @@
-"""A finished run becomes a starter: 16-bit weights, equal answers, a card with data, commands, curve and scores."""
+"""A recipe becomes a starter: what is missing is made, 16-bit weights, equal answers, a card with data and scores."""
 
 import json
 import sys
@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from tests.training.runs import settings_for, write_text
-from trivium import load, load_config, load_recipe, pipeline, pretrain
+from trivium import load, load_config, load_recipe, pipeline
 from trivium.cli import main
+from trivium.config import to_dict
 from trivium.errors import ConfigError
 from trivium.hub.convert import read_json, read_tensors
 from trivium.hub.starters import served_tasks
 from trivium.training import starter
+from trivium.training.recipe import BudgetConfig
 from trivium.training.starter import StarterRecipe, make_starter
+from trivium.training.tuning import TuneRecipe
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = [
@@ -27,9 +30,9 @@ PACKAGES = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> StarterRecipe:
-    """A recipe over a finished run of a decoder and a corpus with a manifest."""
+    """A recipe of a small decoder, over a corpus with a manifest."""
     home = tmp_path_factory.mktemp("made")
-    pretrain(load_recipe(None, settings_for("decoder", home / "run", write_text(home / "text.jsonl"))), quiet=True)
+    recipe = load_recipe(None, settings_for("decoder", home / "run", write_text(home / "text.jsonl")))
     (home / "corpus").mkdir()
     manifest = {"source": "words", "summary": "words at random", "made": "2026-01-02T00:00:00", "rows": {"train": 1500}}
     (home / "corpus" / "LICENCES.json").write_text(json.dumps(manifest | {"packages": PACKAGES}))
@@ -39,20 +42,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> StarterRecipe:
         also=("feature-extraction",),
         about="Random words.",
         limits="All of them.",
-        runs=(str(home / "run"),),
+        pretrain=recipe,
         sources=(str(home / "corpus"),),
-        commands=("trivium pretrain tiny.yaml",),
+        command="trivium starter make tiny.yaml",
         generation={"max_new_tokens": 7},
-        scores={"legal form": "95 of 100"},
         samples=("the cat",),
         out=str(home / "starters"),
     )
 
 
 def test_weights_are_halved_and_answers_are_the_folders_own(made: StarterRecipe) -> None:
-    folder = make_starter(made)
+    folder = make_starter(made, quiet=True)
     assert folder == Path(made.out) / "tiny" and served_tasks(folder)[:1] == ("text-generation",)
-    before, after = load(Path(made.runs[0]) / "final")[0], load(folder)[0]
+    before, after = load(Path(made.pretrain.run) / "final")[0], load(folder)[0]
     assert {tensor.dtype for tensor in read_tensors(folder).values()} == {torch.float16}
     assert read_json(folder / "config.json")["dtype"] == "float16"
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
@@ -60,9 +62,9 @@ def test_weights_are_halved_and_answers_are_the_folders_own(made: StarterRecipe)
     card = (folder / "README.md").read_text(encoding="utf-8")
     answer = pipeline("text-generation", model=folder)("the cat", return_full_text=False)[0]["generated_text"]
     assert f"the cat\n→ {answer.strip()}" in card
-    for said in ("trivium pretrain tiny.yaml", "1,500 train", "one 1.0 (PyPI), two 2 (npm)", r"a \| b", "95 of 100"):
+    for said in ("trivium starter make tiny.yaml", "1,500 train", "one 1.0 (PyPI), two 2 (npm)", r"a \| b"):
         assert said in card, said
-    result = read_json(Path(made.runs[0]) / "result.json")
+    result = read_json(Path(made.pretrain.run) / "result.json")
     assert f"| tokens read | {result['tokens']:,} |" in card and f"| {result['loss_after']:.3f} |" in card
     assert "| processor |" in card and "All of them." in card
     again = make_starter(replace(made, about="Anew."))
@@ -83,32 +85,64 @@ def test_transformers_opens_it_with_equal_logits(made: StarterRecipe) -> None:
     assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.float16
 
 
-def test_a_comparison_becomes_a_table(made: StarterRecipe, tmp_path: Path) -> None:
-    score = {"mean": 0.25, "low": 0.2, "high": 0.3}
-    systems = [
-        {"name": "ours", "is_baseline": False, "scores": {"rougeL": score}},
-        {"name": "lead", "is_baseline": True, "scores": {"rougeL": {**score, "mean": 0.22}}},
-    ]
-    found = {"metric": "rouge", "primary": "rougeL", "texts": 12, "data": "pairs", "systems": systems}
-    (tmp_path / "comparison.json").write_text(json.dumps(found))
-    card = (make_starter(replace(made, comparison=str(tmp_path / "comparison.json"))) / "README.md").read_text()
-    assert "| ours | 25.0 [20.0, 30.0] |" in card and "| lead (baseline) | 22.0 [20.0, 30.0] |" in card
+def test_both_halves_and_the_corpus_are_made_and_compared(
+    made: StarterRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(name: str, out: Path, **_: object) -> Path:
+        out.mkdir()
+        (out / "LICENCES.json").write_text((Path(made.sources[0]) / "LICENCES.json").read_text())
+        rows = [
+            {"source": f"the {word} cat sat. It was {word}.", "target": f"{word} cat"} for word in ("red", "big") * 9
+        ]
+        for part, some in (("train", rows[:10]), ("valid", rows[10:14]), ("test", rows[14:])):
+            (out / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        assert name == "pairs"
+        return out
+
+    monkeypatch.setattr(starter, "build_source", build)
+    pairs = str(tmp_path / "pairs")
+    tuned = TuneRecipe("summarization", data=pairs, run=str(tmp_path / "tuned"), budget=BudgetConfig(steps=3))
+    recipe = replace(
+        made,
+        task="summarization",
+        finetune=tuned,
+        sources=(*made.sources, pairs),
+        baselines=("lead",),
+        out=str(tmp_path / "shelf"),
+        samples=(),
+    )
+    card = (make_starter(recipe, quiet=True) / "README.md").read_text(encoding="utf-8")
+    assert "| starter:tiny | " in card and "| lead (baseline) | " in card and f"4 texts of `{pairs}`" in card
+    assert "### Run `run`" in card and "### Run `tuned`" in card
+    compared = read_json(tmp_path / "tuned/test/comparison.json")
+    assert {system["name"] for system in compared["systems"]} == {"starter:tiny", "lead"}
+    weights = read_json(tmp_path / "tuned/result.json")["weights"]
+    make_starter(recipe, quiet=True)  # nothing is trained again
+    assert read_json(tmp_path / "tuned/result.json")["weights"] == weights
+
+
+def test_a_poet_is_counted(made: StarterRecipe, tmp_path: Path) -> None:
+    corpus = tmp_path / "poems"
+    corpus.mkdir()
+    (corpus / "LICENCES.json").write_text((Path(made.sources[0]) / "LICENCES.json").read_text())
+    lines = ["春眠不觉晓，", "处处闻啼鸟。", "夜来风雨声，", "花落知多少。"]
+    row = {"title": "春晓", "author": "孟浩然", "form": "五言绝句", "lines": ["".join(lines[:2]), "".join(lines[2:])]}
+    for part in ("train", "test"):
+        (corpus / f"{part}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    recipe = replace(made, sources=(str(corpus),), poems=1, samples=(), out=str(tmp_path / "shelf"))
+    card = (make_starter(recipe, quiet=True) / "README.md").read_text(encoding="utf-8")
+    assert "| poems in the form that was asked for | 0 of 1 |" in card
+    assert "| couplets that stand in the training text | 0.0% | 100.0% |" in card
 
 
 def test_what_no_starter_can_be_is_refused(
     made: StarterRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere has no result.json; expected a finished run"):
-        make_starter(replace(made, runs=("nowhere",)))
-    with pytest.raises(ConfigError, match="names no run"):
-        replace(made, runs=())
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"other.json is no comparison; expected comparison.json"):
-        make_starter(replace(made, out=str(tmp_path / "shelf"), comparison=str(tmp_path / "other.json")))
-    assert not list((tmp_path / "shelf").iterdir()), "nothing half made stays"
+    with pytest.raises(ConfigError, match="there is no source 'nowhere'"):
+        make_starter(replace(made, sources=(str(tmp_path / "nowhere"),)), quiet=True)
     monkeypatch.setattr(starter, "LARGEST_BYTES", 10_000)
     with pytest.raises(ConfigError, match="MB; expected at most"):
-        make_starter(replace(made, out=str(tmp_path / "shelf")))
+        make_starter(replace(made, out=str(tmp_path / "shelf")), quiet=True)
     assert not list((tmp_path / "shelf").iterdir())
 
 
@@ -116,9 +150,9 @@ def test_the_verb(
     made: StarterRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "tiny.yaml"
-    path.write_text(
-        json.dumps({"name": "tiny", "task": made.task, "about": "a", "limits": "b", "runs": list(made.runs)})
-    )
+    first = {name: value for name, value in to_dict(made.pretrain).items() if name != "schema"}
+    facts = {"name": "tiny", "task": made.task, "about": "a", "limits": "b", "pretrain": first}
+    path.write_text(json.dumps(facts))
     monkeypatch.setattr("trivium.hub.starters.starters_folder", lambda: tmp_path / "shelf")
     for words in (["make", str(path), f"out={tmp_path / 'shelf'}"], ["list"]):
         monkeypatch.setattr(sys, "argv", ["trivium", "starter", *words])
@@ -130,6 +164,7 @@ def test_the_verb(
     assert listed.startswith("tiny  text-generation; 0.") and listed.endswith(str(tmp_path / "shelf" / "tiny"))
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes" / "starters").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("starter_*.yaml")), ids=lambda path: path.stem)
 def test_recipes_load(recipe: Path) -> None:
-    assert load_config(StarterRecipe, recipe).name == recipe.stem
+    found = load_config(StarterRecipe, recipe)
+    assert recipe.stem == f"starter_{found.name.replace('-', '_')}" and recipe.name in found.command

@@ -26,11 +26,12 @@ def list_starters_command(as_json: Json = False) -> None:
 
 @app.command("make")
 def make_starter_command(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as recipes/starters/poet-zh.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as recipes/starter_poet_zh.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value …, as in the recipe.")] = None,
 ) -> None:
-    """Pack a finished run as a starter: 16-bit weights, tokenizer and a card; trains nothing."""
+    """Build the corpora, train, and pack the model as a starter: 16-bit weights, tokenizer and a card."""
+    from trivium.cli.output import say
     from trivium.config import load_config
     from trivium.training.starter import StarterRecipe, make_starter
 
-    print(f"in {make_starter(load_config(StarterRecipe, recipe, overrides or []))}")
+    print(f"in {make_starter(load_config(StarterRecipe, recipe, overrides or []), progress=say)}")

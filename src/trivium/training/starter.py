@@ -1,11 +1,11 @@
-"""From finished runs to a starter: 16-bit weights in an ordinary folder, and a card that says how it was made.
+"""From one recipe to a starter: corpora, training, 16-bit weights in an ordinary folder, and a card that tells of it.
 
-Trains nothing: the commands that did are the recipe's, and stand in the card word for word. Samples are what the
-16-bit folder itself answers.
+What exists is not made again: a corpus that lies there, a run that is finished; one that was cut goes on. Samples and
+scores are those of the 16-bit folder itself.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,23 @@ from typing import Any
 import torch
 
 from trivium.errors import ConfigError
+from trivium.evaluation.systems import evaluate_task
+from trivium.evaluation.verse import evaluate_verse
 from trivium.folder import read_json
 from trivium.generation.fill import fill_mask
 from trivium.generation.settings import combine_settings
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load, load_model, load_tokenizer, model_card, save_model
 from trivium.hub.decoding import read_generation, read_task
-from trivium.sources.catalogue import read_licences
+from trivium.sources.catalogue import build_source, read_licences
+from trivium.tasks import Limits
 from trivium.training.checkpoint import list_checkpoints
+from trivium.training.finetuning import finetune
 from trivium.training.monitor import read_metrics
+from trivium.training.pretraining import pretrain
+from trivium.training.recipe import Recipe
 from trivium.training.storage import Storage, put_folder, unfinished_name
+from trivium.training.tuning import TuneRecipe
 
 LARGEST_BYTES = 12_000_000
 LICENCE = "apache-2.0"
@@ -32,43 +39,45 @@ LICENCE = "apache-2.0"
 class StarterRecipe:
     """What becomes a starter, and what its card tells.
 
-    `folder` is a model folder, by default the last run's `final`. `runs` are finished run folders, whose metrics tell
-    time, machine, tokens and curves; `sources` corpora with LICENCES.json; `commands` everything that was typed.
-    `task` is what it is for, `also` other tasks that it serves; `generation` is added to how it decodes.
-    `comparison` is the JSON that `trivium evaluate … --out` wrote, `scores` other numbers by name. `samples` are
-    inputs whose answers the card shows.
+    `sources` are folders of corpora, each named as the corpus that it is built of where it is missing. `pretrain` is
+    the first half of the training, `finetune` the second, if there is one; then `baselines` are judged beside the
+    starter on the test rows of its data. A poet writes under so many `poems` of the first corpus instead. `task` is
+    what it is for, `also` other tasks that it serves; `generation` is added to how it decodes, `command` is what was
+    typed, and `samples` are inputs whose answers the card shows.
     """
 
     name: str
     task: str
     about: str
     limits: str
-    runs: tuple[str, ...]
-    folder: str = ""
+    pretrain: Recipe
+    finetune: TuneRecipe | None = None
+    baselines: tuple[str, ...] = ()
     title: str = ""
     also: tuple[str, ...] = ()
     language: str = "en"
     sources: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
+    command: str = ""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    comparison: str = ""
-    scores: Mapping[str, str | float] = field(default_factory=dict)
+    poems: int = 0
     samples: tuple[str, ...] = ()
     out: str = "starters"
 
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise ConfigError(f"{self.name} names no run; expected those that made it; add runs")
 
+def make_starter(recipe: StarterRecipe, *, progress: Callable[[str], None] | None = None, quiet: bool = False) -> Path:
+    """Make what is missing, then write `out/name` and return it; an older starter of that name is replaced.
 
-def make_starter(recipe: StarterRecipe) -> Path:
-    """Write `out/name` and return it; an older starter of that name is replaced.
-
-    Raises `ConfigError` for a run that is not finished, for weights that 16 bits cannot hold and for more than 12 MB;
-    `HubError` and `DataError` for what cannot be read.
+    Raises as `build_source`, `pretrain`, `finetune` and `evaluate_task` do; `ConfigError` for weights that 16 bits
+    cannot hold and for more than 12 MB.
     """
-    source, target = Path(recipe.folder or Path(recipe.runs[-1]) / "final"), Path(recipe.out) / recipe.name
-    histories = [_tell_run(Path(run)) for run in recipe.runs]
+    for corpus in map(Path, recipe.sources):
+        if not corpus.is_dir():
+            build_source(corpus.name, corpus, progress=progress)
+    source, runs = Path(pretrain(recipe.pretrain, progress=progress, quiet=quiet).folder), [Path(recipe.pretrain.run)]
+    if recipe.finetune is not None:
+        source = Path(finetune(source, recipe=recipe.finetune, progress=progress, quiet=quiet).folder)
+        runs.append(Path(recipe.finetune.run))
+    target, histories = Path(recipe.out) / recipe.name, [_tell_run(run) for run in runs]
     model, tokenizer = load_model(source, dtype=torch.float16), load_tokenizer(source)
     odd = [name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()]
     if odd:
@@ -101,11 +110,9 @@ def _write_card(recipe: StarterRecipe, folder: Path, histories: Sequence[str]) -
         f"```bash\ntrivium run {recipe.task} starter:{recipe.name} < text\n```",
         _tell_samples(recipe, folder),
         _tell_data(recipe.sources),
-        _section("How it was made", "```bash\n" + "\n".join(recipe.commands) + "\n```" if recipe.commands else ""),
+        _section("How it was made", f"```bash\n{recipe.command}\n```" if recipe.command else ""),
         *histories,
-        _section(
-            "Scores", "\n\n".join(filter(None, (_tell_comparison(recipe.comparison), _tell_scores(recipe.scores))))
-        ),
+        _section("Scores", _compare(recipe, folder) or _count_verse(recipe, folder)),
         _section("Limits", recipe.limits.strip()),
     ]
     return {
@@ -124,8 +131,6 @@ def _section(title: str, text: str) -> str:
 
 def _tell_run(run: Path) -> str:
     """Time, machine, tokens and held-out curve of a finished run."""
-    if not (run / "result.json").is_file():
-        raise ConfigError(f"{run} has no result.json; expected a finished run; train it to its end first")
     result = read_json(run / "result.json")
     facts = {"parameters": f"{result['parameters']:,}", "steps": f"{result['steps']:,}"}
     facts |= {"tokens read": f"{result['tokens']:,}"} if "tokens" in result else {}
@@ -156,24 +161,36 @@ def _tell_data(sources: Sequence[str]) -> str:
     return _section("Data", "\n\n".join(told))
 
 
-def _tell_comparison(path: str) -> str:
-    """The table of systems that `trivium evaluate … --out` measured."""
-    if not path:
+def _compare(recipe: StarterRecipe, folder: Path) -> str:
+    """The table of the starter and the baselines on the test rows; the texts stay in the run's folder."""
+    tuned = recipe.finetune
+    if tuned is None or not recipe.baselines:
         return ""
-    found = read_json(Path(path))
-    if not {"primary", "metric", "texts", "systems"} <= found.keys():
-        raise ConfigError(f"{path} is no comparison; expected comparison.json of `trivium evaluate … --out`; name it")
-    best, scale = found["primary"], 1 if found["metric"] == "bleu" else 100
+    limits = Limits(tuned.source_tokens, tuned.target_tokens, "truncate")
+    found = evaluate_task(
+        tuned.task, tuned.data, models={f"starter:{recipe.name}": folder}, baselines=recipe.baselines, limits=limits,
+        columns=tuned.columns, out=Path(tuned.run) / "test",
+    )  # fmt: skip
     rows = []
-    for system in found["systems"]:
-        score = system["scores"][best]
-        interval = f"{scale * score['mean']:.1f} [{scale * score['low']:.1f}, {scale * score['high']:.1f}]"
-        rows.append([system["name"] + " (baseline)" * system["is_baseline"], interval])
-    return f"{found['texts']:,} texts of `{found.get('data', '')}`.\n\n{draw_rows(['system', f'{best} [95 %]'], rows)}"
+    for system in found.rows:
+        score = system.scores[found.primary]
+        mean, low, high = (found.scale * value for value in (score.mean, score.low, score.high))
+        rows.append([system.name + " (baseline)" * system.is_baseline, f"{mean:.1f} [{low:.1f}, {high:.1f}]"])
+    table = draw_rows(["system", f"{found.primary} [95 %]"], rows)
+    return f"{len(found.references):,} texts of `{tuned.data}`.\n\n{table}"
 
 
-def _tell_scores(scores: Mapping[str, str | float]) -> str:
-    return draw_rows(["measure", "score"], [[name, f"{value}"] for name, value in scores.items()]) if scores else ""
+def _count_verse(recipe: StarterRecipe, folder: Path) -> str:
+    """How many poems have the form that was asked for, and how much of them stands in the training text."""
+    if not recipe.poems:
+        return ""
+    found = evaluate_verse(folder, recipe.sources[0], poems=recipe.poems)
+    rows = [["poems in the form that was asked for", f"{found.legal} of {len(found.poems)}", ""]]
+    for what in ("verses", "couplets"):
+        rates = (f"{getattr(rate, what):.1%}" for rate in (found.copied, found.real))
+        rows.append([f"{what} that stand in the training text", *rates])
+    heads = ["measure", "starter", "real poems with these titles"]
+    return f"Poems under titles of `{recipe.sources[0]}` that were held out.\n\n{draw_rows(heads, rows)}"
 
 
 def _tell_samples(recipe: StarterRecipe, folder: Path) -> str:
