@@ -80,7 +80,5 @@ def test_recipes_load(recipe: Path) -> None:
 
     if recipe.stem.startswith("finetune_"):
         assert load_config(TuneRecipe, recipe).task in TASKS
-    elif recipe.stem.startswith("starter_"):
-        assert load_recipe(recipe).run.startswith("runs/starters/")
-    else:
+    elif not recipe.stem.startswith("starter_"):  # those are in training/test_starter.py
         assert load_recipe(recipe).family == recipe.stem

@@ -9,7 +9,7 @@ import torch
 from tests.training.tuned import ANIMALS, COLOURS, make_model, make_tokenizer, pairs, write_rows
 from trivium import AutoModelForSeq2SeqLM, AutoTokenizer, Task, pipeline
 from trivium.errors import CheckpointError, ConfigError, DataError
-from trivium.hub.auto import load, load_model, load_tokenizer
+from trivium.hub.auto import load, load_model, load_model_config, load_tokenizer
 from trivium.hub.decoding import read_generation
 from trivium.model import ModelConfig
 from trivium.model.adapter import LoraConfig, add_adapter
@@ -205,6 +205,16 @@ def test_source_and_target_share_the_positions_of_a_decoder(tmp_path: Path, toke
     assert limits.source + limits.target == 64
 
 
+def test_dropout_and_swap_are_the_runs_own(two: Path, tmp_path: Path) -> None:
+    """The same seed without either learns otherwise, and the folder says with what it was trained."""
+    losses = {}
+    for name, more in {"plain": {}, "dropout": {"dropout": 0.25}, "swap": {"swap": 1.0}}.items():
+        result = finetune(str(two), "summarization", pairs(40), **short(tmp_path / name, **more))
+        losses[name] = result.scores["loss"]
+        assert load_model_config(result.folder).dropout == (0.25 if name == "dropout" else 0.0)
+    assert len(set(losses.values())) == 3
+
+
 def test_what_cannot_be_is_one_sentence(two: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
     run = short(tmp_path / "run")
     with pytest.raises(ConfigError, match="freeze is 'encoder"):
@@ -224,7 +234,13 @@ def test_what_cannot_be_is_one_sentence(two: Path, tmp_path: Path, tokenizer: To
     both = [{"text": f"the cat {n}", "label": ["x", "y"]} for n in range(9)]
     with pytest.raises(DataError, match="2 labels for text-classification"):
         finetune(str(encoder), "text-classification", both, **run)
+    with pytest.raises(ConfigError, match="swap 1 for text-classification; expected a task that writes"):
+        finetune(str(encoder), "text-classification", both[:1] * 9, **run | {"swap": 1.0})
+    with pytest.raises(ConfigError, match="with swap 2; expected"):
+        finetune(str(two), "summarization", pairs(20), **run | {"swap": 2.0})
     model, own = load(two)
+    with pytest.raises(ConfigError, match=r"dropout 0.5 for a model in memory that has 0; expected its own"):
+        finetune(model, own, task="summarization", data=pairs(20), **run | {"dropout": 0.5})
     add_adapter(model, LoraConfig(rank=2))
     with pytest.raises(ConfigError, match="has an adapter already"):
         finetune(model, own, task="summarization", data=pairs(20), **run)

@@ -8,6 +8,7 @@ import gc
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,13 +63,14 @@ def load_model(
     head: Head | None = None,
     labels: Sequence[str] | None = None,
     problem: Problem | None = None,
+    dropout: float | None = None,
 ) -> Transformer:
     """The model of a Hugging Face folder or hub name, in evaluation mode.
 
     Weights are float32 unless `dtype` says otherwise (“stored”: as they lie in the file) and stay mapped from disk
-    where nothing has to be converted. `head`, `labels` and `problem` replace what config.json says, to fine-tune: what
-    the file lacks for them is freshly initialised, and a `UserWarning` names it. Raises `HubError` when the folder
-    cannot be had, is damaged, or holds a model that trivium does not compute.
+    where nothing has to be converted. `head`, `labels`, `problem` and `dropout` replace what config.json says, to
+    fine-tune: what the file lacks for them is freshly initialised, and a `UserWarning` names it. Raises `HubError` when
+    the folder cannot be had, is damaged, or holds a model that trivium does not compute.
     """
     folder = resolve_folder(name_or_folder)
     refuse_alone(folder)
@@ -77,7 +79,9 @@ def load_model(
     dtype = None if wanted == "stored" else wanted
     with _collecting_nothing():
         tensors = read_tensors(folder)
-        return assemble(settings, tensors, dtype=dtype, head=head, labels=labels, problem=problem, mapped=True)
+        return assemble(
+            settings, tensors, dtype=dtype, head=head, labels=labels, problem=problem, dropout=dropout, mapped=True
+        )
 
 
 def load_model_config(name_or_folder: str | Path) -> ModelConfig:
@@ -93,12 +97,14 @@ def assemble(
     head: Head | None = None,
     labels: Sequence[str] | None = None,
     problem: Problem | None = None,
+    dropout: float | None = None,
     mapped: bool = False,
 ) -> Transformer:
     """A model from the object of a config.json and foreign tensors, taking these over without a copy.
 
-    `head`, `labels` and `problem` as in `load_model`. `mapped` says that the tensors come from `read_tensors` and
-    belong to nobody else: what is converted does not stay in memory twice. Raises `HubError` unless the two fit.
+    `head`, `labels`, `problem` and `dropout` as in `load_model`. `mapped` says that the tensors come from
+    `read_tensors` and belong to nobody else: what is converted does not stay in memory twice. Raises `HubError` unless
+    the two fit.
     """
     settings = complete(settings, tensors)
     row = row_of(settings)
@@ -109,6 +115,7 @@ def assemble(
     naming = row.naming
     tensors = canonical(naming, tensors)
     config = read_config(settings, tensors)
+    config = config if dropout is None else replace(config, dropout=dropout)
     model = _build_empty(config, len(tensors))
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     ours = to_ours(naming, config, tensors, shapes, fresh_head=head is not None or labels is not None)

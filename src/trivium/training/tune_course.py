@@ -166,7 +166,8 @@ def open_subject(
         head = None if found.head == "language" else found.head
         with warnings.catch_warnings():  # that a head begins at random is no news to who trains it
             warnings.filterwarnings("ignore", message="the file has no fitting weights")
-            opened = load_model(folder, head=head, labels=names, problem=found.problem if head == "sequence" else None)
+            problem = found.problem if head == "sequence" else None
+            opened = load_model(folder, head=head, labels=names, problem=problem, dropout=recipe.dropout)
         return Subject(own, opened, _ready(found, tokenizer or load_tokenizer(folder)), parts, labels)
     network = getattr(model, "transformer", model)
     if not isinstance(network, Transformer) or tokenizer is None:
@@ -175,6 +176,11 @@ def open_subject(
             "a folder, or a model and its tokenizer; call finetune(model, tokenizer, task=…, data=…)"
         )
     check_family(found, network.config)
+    if recipe.dropout not in (None, network.config.dropout):
+        raise ConfigError(
+            f"dropout {recipe.dropout:g} for a model in memory that has {network.config.dropout:g}; expected its own; "
+            "pass its name instead, and it is opened so"
+        )
     _check_head(found, network, labels)
     found = with_prefix(found, getattr(model, "tasks", {}).get(found.name, {}), recipe.prefix)
     return Subject(found, network, _ready(found, tokenizer), parts, network.config.labels, in_memory=True)

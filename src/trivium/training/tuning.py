@@ -51,6 +51,7 @@ class TuneRecipe:
     pack: bool | None = None
     prefix: str | None = None
     swap: float = 0.0
+    dropout: float | None = None
     columns: dict[str, str] = field(default_factory=dict)
     mix: tuple[MixConfig, ...] = ()
     weight: float = 1.0
