@@ -60,7 +60,7 @@ BUDGETS = {
     "hub": 2890,
     "generation": 1820,
     "tasks": 630,
-    "evaluation": 2470,
+    "evaluation": 2472,
     "training": 2710,
     "pipelines": 1800,
     "cli": 740,
