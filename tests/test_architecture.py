@@ -55,7 +55,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 BUDGETS = {
     "model": 2100,
     "tokenizer": 2650,
-    "data": 3335,
+    "data": 3377,
     "sources": 1700,
     "hub": 2890,
     "generation": 1820,
