@@ -60,7 +60,7 @@ BUDGETS = {
     "hub": 2890,
     "generation": 1820,
     "tasks": 630,
-    "evaluation": 2472,
+    "evaluation": 2485,
     "training": 2710,
     "pipelines": 1800,
     "cli": 740,
