@@ -218,7 +218,7 @@ def test_a_shelf_without_starters_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("trivium.hub.starters.starters_folder", lambda: tmp_path / "shelf")
-    said = f"there are no starters in {tmp_path / 'shelf'}; trivium starter make RECIPE packs one\n"
+    said = f"there are no starters in {tmp_path / 'shelf'}; trivium starter make RECIPE makes one\n"
     assert run(monkeypatch, capsys, "starter", "list") == (0, "", said)
     assert run(monkeypatch, capsys, "starter", "list", "--json") == (0, "{}\n", "")
 

@@ -23,7 +23,7 @@ def list_starters_command(as_json: Json = False) -> None:
     if found or as_json:
         print_values(found, as_json)
     else:
-        typer.echo(f"there are no starters in {starters_folder()}; trivium starter make RECIPE packs one", err=True)
+        typer.echo(f"there are no starters in {starters_folder()}; trivium starter make RECIPE makes one", err=True)
 
 
 @app.command("make")
