@@ -214,6 +214,15 @@ def test_the_installed_script_runs() -> None:
     assert done.returncode == 0 and "rewrites" in done.stdout
 
 
+def test_a_shelf_without_starters_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trivium.hub.starters.starters_folder", lambda: tmp_path / "shelf")
+    said = f"there are no starters in {tmp_path / 'shelf'}; trivium starter make RECIPE makes one\n"
+    assert run(monkeypatch, capsys, "starter", "list") == (0, "", said)
+    assert run(monkeypatch, capsys, "starter", "list", "--json") == (0, "{}\n", "")
+
+
 def test_sources_are_listed_and_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from tests.shelf import fill_shelf
 from trivium.data.shards import Shards
 from trivium.demo import run_demo
+from trivium.hub.starters import list_starters, read_language, served_tasks
+from trivium.story import ASKED
 from trivium.tokenizer import Tokenizer
 
 # One worker, or each would train a demo of its own.
@@ -80,6 +82,11 @@ def test_starters_answer_first(
     said = capsys.readouterr().out
     assert list(report["starters"]) == ["poet-zh", "reader-en", "summarizer-en"]
     assert said.index("poet-zh: 《春夜》") < said.index("summarizer-en: This library") < said.index("Machine: ")
+
+
+def test_each_question_has_a_starter_that_answers_it_and_each_starter_one() -> None:
+    served = {(served_tasks(folder)[0], read_language(folder)) for folder in list_starters().values()}
+    assert set(ASKED) == served
 
 
 def test_it_speaks_chinese(demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,7 @@ ASKED = {
     "that a file can be edited by a program without losing what people wrote in it. Bindings for Python and Lua are "
     "included.",
     ("fill-mask", "en"): "The function returns the [MASK] of the file.",
-    ("text-classification", "en"): "A moving, funny film that is over far too soon.",
     ("text-generation", "zh"): "《春夜》李白 五言绝句",
-    ("text-generation", "en"): "This package provides",
 }
 
 STORY = {

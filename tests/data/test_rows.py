@@ -129,14 +129,24 @@ ARTICLES = [
 ]
 
 
-@pytest.mark.parametrize("version", ["before", "after", "none"])
+LONG = {"licence": "all rights " * 20_000, "data_of": {"data": [{"paragraphs": 1}]}, "sizes": list(range(9)), "v": 1.3}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({"version": "v2.0"}, {}), ({}, {"version": "1.1"}), ({}, {}), (LONG, LONG)]
+)
 @pytest.mark.parametrize("indent", [None, 2])
-def test_squads_own_files_are_rows_of_questions(tmp_path: Path, version: str, indent: int | None) -> None:
-    whole = {"data": ARTICLES}
-    whole = {"before": {"version": "v2.0"} | whole, "after": whole | {"version": "1.1"}, "none": whole}[version]
-    path = write(tmp_path / "train-v2.0.json", json.dumps(whole, indent=indent))
-    rows, bad = read(path)
+@pytest.mark.parametrize("start", ["", "\n\n"])
+def test_squads_own_files_are_rows_of_questions(
+    tmp_path: Path, before: dict[str, Any], after: dict[str, Any], indent: int | None, start: str
+) -> None:
+    gap = "\n" + " " * 6 if indent else ""
+    later = {f"{name}_": value for name, value in after.items()}
+    text = start + json.dumps({**before, "data": ARTICLES, **later}, indent=indent)
+    rows, bad = read(write(tmp_path / "train-v2.0.json", text))
     assert not bad and detect_form(rows) == "question"
+    first, last = (text[: text.index(f'{{{gap}"title": "{title}"')].count("\n") + 1 for title in "tu")
+    assert [row.line for row in rows] == [first, first, last]
     assert [to_form(row) for row in rows] == [
         {
             "question": "what is red ?",
@@ -153,6 +163,26 @@ def test_squads_own_files_are_rows_of_questions(tmp_path: Path, version: str, in
 def test_an_article_without_questions_is_named(tmp_path: Path) -> None:
     rows, bad = read(write(tmp_path / "a.json", json.dumps({"data": [{"paragraphs": [{"context": "x"}]}, *ARTICLES]})))
     assert len(rows) == 3 and bad == [(1, "no article with paragraphs, qas and context: 'qas'")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"data": [{"text": "a"}]}',
+        '{"data": ["a", "b"], "version": "1"}',
+        '{"version": "1", "data": []}',
+        '{"data": {"paragraphs": []}}',
+        '{"data_": [{"paragraphs": []}], "inner": {"data": [{"paragraphs": []}]}}',
+    ],
+)
+def test_other_lists_of_data_are_no_articles(tmp_path: Path, line: str) -> None:
+    rows, bad = read(write(tmp_path / "a.json", f"{line}\n{line}\n"))
+    assert not bad and [row.values for row in rows] == [json.loads(line)] * 2
+
+
+def test_what_ends_before_its_data_is_read_by_lines(tmp_path: Path) -> None:
+    rows, bad = read(write(tmp_path / "a.json", '{"version":\n"1",\n{"a": 1}\n'))
+    assert len(rows) == 1 and bad == [(1, "not JSON"), (2, "not JSON")]
 
 
 DEEP = '{"a": ' + "[" * 70 + "]" * 70 + "}"

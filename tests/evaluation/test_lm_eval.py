@@ -5,7 +5,10 @@ import json
 import random
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from tests.training.tuned import ANIMALS, COLOURS, make_model, make_tokenizer, w
 from trivium.errors import ConfigError
 from trivium.evaluation import lm_eval as adapter
 
+ROOT = Path(__file__).parent.parent.parent
 MISSING = importlib.util.find_spec("lm_eval") is None
 needs_lm_eval = [
     pytest.mark.lm_eval,
@@ -169,6 +173,21 @@ def test_without_lm_eval_it_says_what_to_do(
     with pytest.raises(SystemExit, match="2"):
         adapter.main()
     assert capsys.readouterr().err.startswith("error: lm-eval was asked for")
+
+
+def test_the_entry_point_gives_a_model_of_lm_evals_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["lm_eval.models"].items()
+    point = EntryPoint(*entry, "lm_eval.models")
+    theirs = type("TemplateLM", (), {})
+    monkeypatch.setitem(sys.modules, "lm_eval.api.model", SimpleNamespace(TemplateLM=theirs))
+    made = point.load()
+    assert point.name == "trivium" and made.__mro__[1:3] == (adapter.Scorer, theirs)
+    assert (made.__module__, made.__name__) == (point.module, point.attr), "lm-eval compares them"
+    monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
+    with pytest.raises(ConfigError, match="lm-eval was asked for and is missing"):
+        point.load()
+    with pytest.raises(AttributeError, match="no attribute 'OtherLM'"):
+        adapter.OtherLM  # noqa: B018  # that it raises is what is tested
 
 
 def test_an_encoder_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.generation.spelling import speaker
-from trivium.errors import DataError
+from trivium.errors import ConfigError, DataError
 from trivium.evaluation import verse
 from trivium.evaluation.verse import CopyRate, evaluate_verse, find_seen, has_form, measure_copying
 from trivium.generation.settings import SamplingConfig
@@ -66,6 +66,12 @@ def test_a_model_writes_to_held_out_titles(tmp_path: Path, monkeypatch: pytest.M
     assert report.legal == 1 and report.legal_share == 0.5
     copied = CopyRate(3 / 5, 1 / 3) if first_verse else CopyRate(4 / 6, 2 / 3)
     assert report.copied == copied and report.real == CopyRate(0.0 if first_verse else 1 / 8, 0.0)
+
+
+@pytest.mark.parametrize("poems", [0, -1])
+def test_no_poems_have_no_shares(poems: int) -> None:
+    with pytest.raises(ConfigError, match=rf"poems is {poems}; expected 1 or more, .*; raise it"):
+        evaluate_verse("nowhere", "nowhere", poems=poems)
 
 
 def test_other_rows_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ app = typer.Typer(help="Show the models that come with trivium, or make one.", n
 @app.command("list")
 def list_starters_command(as_json: Json = False) -> None:
     """Show each starter: the tasks that it serves, its size and its folder."""
-    from trivium.hub.starters import list_starters, served_tasks
+    from trivium.hub.starters import list_starters, served_tasks, starters_folder
     from trivium.pipelines.task import TASKS
 
     found = {}
@@ -22,6 +22,8 @@ def list_starters_command(as_json: Json = False) -> None:
         found[name] = f"{tasks}; {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.1f} MB in {folder}"
     if found or as_json:
         print_values(found, as_json)
+    else:
+        typer.echo(f"there are no starters in {starters_folder()}; trivium starter make RECIPE makes one", err=True)
 
 
 @app.command("make")

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,7 @@ DEEPEST = 64  # levels of lists and objects in a row
 LIST_CHARACTERS = 1 << 17  # of a JSON list are decoded at once
 LIST = re.compile(r"\s*\[\s*")
 GAP = re.compile(r"[\s,]*")
-# SQuAD's own files (Rajpurkar et al. 2016) are one object, in which articles hold paragraphs and these questions.
-ARTICLES = re.compile(r'\s*\{\s*("version"\s*:\s*"[^"]*"\s*,\s*)?"data"\s*:\s*\[\s*')
+OBJECT, COLON = re.compile(r"\s*\{\s*"), re.compile(r"\s*:\s*")
 PART = re.compile(r"(train|valid|validation|val|dev|test)(-\d+-of-\d+)?\.", re.IGNORECASE)
 PARTS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
 
@@ -147,14 +146,60 @@ def _read_jsonl(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quaran
 
 def _read_json(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
     """A list of rows, whatever its lines; SQuAD's articles; else a row a line, as many files of this name hold."""
-    head = list(islice((each for each in lines if each[1].strip()), 4))
-    start, lines = "".join(line for _, line in head), chain(head, lines)
-    if ARTICLES.match(start):
-        for number, article in _read_list(file, lines, quarantine, opening=ARTICLES):
+    head, place = _seek_articles(lines)
+    if place >= 0:
+        while place >= len(head[0][1]):
+            place -= len(head.pop(0)[1])
+        head[0] = (head[0][0], head[0][1][place:])
+        for number, article in _read_list(file, chain(head, lines), quarantine):
             yield from _read_article(file, number, article, quarantine)
     else:
-        is_list = start.lstrip().startswith("[")
-        yield from _read_list(file, lines, quarantine) if is_list else _read_jsonl(file, lines, quarantine)
+        is_list = LIST.match("".join(line for _, line in head))
+        yield from (_read_list if is_list else _read_jsonl)(file, chain(head, lines), quarantine)
+
+
+def _seek_articles(lines: Iterator[tuple[int, str]]) -> tuple[list[tuple[int, str]], int]:
+    """As many lines as tell whether the file is SQuAD's, and where in their text its articles begin (-1: it is not)."""
+    head: list[tuple[int, str]] = []
+    size, wanted = 0, 1
+    while True:
+        for line in lines:
+            head.append(line)
+            size += len(line[1].strip())
+            if size >= wanted:
+                break
+        try:
+            return head, _find_articles("".join(text for _, text in head))
+        except (ValueError, IndexError, RecursionError):
+            if not wanted <= size <= RECORD_BYTES:
+                return head, -1
+        wanted = 2 * size  # or a long head would be read again with each of its lines
+
+
+def _find_articles(text: str) -> int:
+    """Where the list under "data" begins, in an object that may end too soon; -1 where it holds no articles.
+
+    SQuAD (Rajpurkar et al. 2016), DRCD and CMRC have various names before "data"; other files have it too, but not
+    paragraphs in it. Raises `ValueError` or `IndexError` where more text is needed to tell.
+    """
+    decoder, found = json.JSONDecoder(), OBJECT.match(text)
+    if not found:
+        return -1
+    at = found.end()
+    while text[at] != "}":
+        name, at = decoder.raw_decode(text, at)
+        at = _pass(COLON, text, at)
+        if name == "data" and text[at] == "[":
+            article, _ = decoder.raw_decode(text, _pass(LIST, text, at))
+            return at if isinstance(article, dict) and "paragraphs" in article else -1
+        _, at = decoder.raw_decode(text, at)
+        at = _pass(GAP, text, at)
+    return -1
+
+
+def _pass(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return found.end() if found else at
 
 
 def _read_article(file: Path, number: int, article: Any, quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
@@ -167,19 +212,16 @@ def _read_article(file: Path, number: int, article: Any, quarantine: Quarantine)
         quarantine.put(file, number, f"no article with paragraphs, qas and context: {error}", str(article)[:200])
 
 
-def _read_list(
-    file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine, *, opening: re.Pattern[str] = LIST
-) -> Iterator[tuple[int, Any]]:
+def _read_list(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
     decoder, held, wanted = json.JSONDecoder(), "", 0
-    number, gap = 1, opening  # then commas
+    number, gap = 1, LIST  # then commas
     for block in chain(_blocks(lines), [None]):
         held += block or ""
         if block and len(held) < wanted:
             continue
         at = 0
         while True:
-            found = gap.match(held, at)
-            start = found.end() if found else at
+            start = _pass(gap, held, at)
             number += held.count("\n", at, start)
             at = start
             if start == len(held) or held[start] == "]":

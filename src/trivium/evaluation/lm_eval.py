@@ -1,7 +1,8 @@
 """trivium's models in EleutherAI's lm-eval: `python -m trivium.evaluation.lm_eval run --model trivium …`.
 
-lm-eval finds model classes by registration only (it reads no entry points), so this command registers one and then
-is lm-eval's own command line. Scores are the sums that lm-eval's `hf` model makes, token by token.
+Released lm-eval (0.4.13) knows only the models that its own process registers, so this command registers one and then
+is lm-eval's own command line. What comes after it reads entry points (EleutherAI/lm-evaluation-harness#4013), and
+pyproject.toml declares one. Scores are the sums that lm-eval's `hf` model makes, token by token.
 
 Legend: B batch, T sequence, V vocabulary, N tokens of one continuation.
 """
@@ -197,16 +198,28 @@ class Scorer:
 
 def register() -> type:
     """Make `trivium` a model of lm-eval in this process and give the class; raises `ConfigError` without lm-eval."""
+    made, registry = _make_class(), importlib.import_module("lm_eval.api.registry")
+    if "trivium" in registry.model_registry:
+        return cast(type, registry.get_model("trivium"))
+    return cast(type, registry.register_model("trivium")(made))
+
+
+def __getattr__(name: str) -> type:
+    """`TriviumLM`, which the entry point names: made when it is asked for, as lm-eval may be missing."""
+    if name == "TriviumLM":
+        return _make_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _make_class() -> type:
+    """lm-eval takes only subclasses of its own: theirs encodes requests, ours does all else."""
     try:
-        api, registry = importlib.import_module("lm_eval.api.model"), importlib.import_module("lm_eval.api.registry")
+        api = importlib.import_module("lm_eval.api.model")
     except ImportError:
         raise ConfigError(
             "lm-eval was asked for and is missing; expected it beside trivium; run: pip install 'trivium[lm-eval]'"
         ) from None
-    if "trivium" in registry.model_registry:
-        return cast(type, registry.get_model("trivium"))
-    # lm-eval takes only subclasses of its own; theirs encodes requests, ours does all else.
-    return cast(type, registry.register_model("trivium")(type("TriviumLM", (Scorer, api.TemplateLM), {})))
+    return type("TriviumLM", (Scorer, api.TemplateLM), {})
 
 
 def main() -> None:

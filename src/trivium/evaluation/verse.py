@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trivium.errors import DataError
+from trivium.errors import ConfigError, DataError
 from trivium.generation.settings import SamplingConfig
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load
@@ -61,8 +61,10 @@ def evaluate_verse(
     """Let a model folder write to so many random titles of `data/{part}.jsonl`, and compare with `data/train.jsonl`.
 
     With `first_verse` the model is given that of the real poem too; it counts for the form, not as written. Raises
-    `DataError` for rows that are not of the source poetry-zh, `HubError` for a model that cannot be had.
+    `ConfigError` for no poems, `DataError` for rows of another source, `HubError` for a model that cannot be had.
     """
+    if poems < 1:
+        raise ConfigError(f"poems is {poems}; expected 1 or more, whose shares are counted; raise it")
     rows = _read_rows(Path(data) / f"{part}.jsonl")
     rows = random.Random(0).sample(rows, min(poems, len(rows)))
     opened, tokenizer = load(model)
