@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from trivium.sources import fetch
+
 BACKEND = """
 import pathlib
 def prepare_metadata_for_build_wheel(folder, settings=None):
@@ -84,9 +86,9 @@ def make_deb(folder: Path, name: str, files: dict[str, bytes], copyright_text: s
     return path
 
 
-def make_release(folder: Path, debs: list[Path], described: list[dict[str, str]]) -> None:
+def make_release(folder: Path, debs: list[Path], described: list[dict[str, str]], suite: str = "test") -> None:
     """A release for apt: the packages given as files, and others that only its indexes know."""
-    main = folder / "dists" / "test" / "main"
+    main = folder / "dists" / suite / "main"
     packages, translations = [], []
     for deb in debs:
         data = deb.read_bytes()
@@ -109,7 +111,7 @@ def make_release(folder: Path, debs: list[Path], described: list[dict[str, str]]
         (main / name).parent.mkdir(parents=True, exist_ok=True)
         (main / name).write_bytes(text)
         lines.append(f" {hashlib.sha256(text).hexdigest()} {len(text)} main/{name}")
-    head = f"Suite: test\nCodename: test\nComponents: main\nArchitectures: {architecture.stdout.strip()} all\n"
+    head = f"Suite: {suite}\nCodename: {suite}\nComponents: main\nArchitectures: {architecture.stdout.strip()} all\n"
     (main.parent / "Release").write_text(
         f"{head}Date: Sat, 01 Aug 2026 00:00:00 UTC\nSHA256:\n" + "\n".join(lines) + "\n"
     )
@@ -121,6 +123,14 @@ def use_release(folder: Path, patch: pytest.MonkeyPatch) -> None:
     settings = {"Dir::Etc::sourcelist": folder / "sources.list", "Dir::Etc::sourceparts": "/dev/null"}
     (folder / "apt.conf").write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
     patch.setenv("APT_CONFIG", str(folder / "apt.conf"))
+
+
+def use_mirror(folder: Path, patch: pytest.MonkeyPatch, options: str = "trusted=yes") -> None:
+    """Let this folder be the mirror of Debian's other releases."""
+    (folder / "keys").touch()
+    for name, value in {"MIRROR": f"file:{folder}", "KEYRING": folder / "keys", "OPTIONS": options}.items():
+        patch.setattr(fetch, name, str(value))
+    patch.setattr(fetch, "COMPONENTS", "main")
 
 
 def use_wheels(folder: Path, patch: pytest.MonkeyPatch) -> None:

@@ -430,6 +430,18 @@ def test_built_prose_and_descriptions_do_not_meet(built: Path) -> None:
 
 
 @pytest.mark.sources
+def test_built_releases_meet_nothing_that_is_held_out(built: Path) -> None:
+    pairs = rows_of(built / "debian-descriptions")
+    (more,) = rows_of(built / "debian-releases").values()
+    held = [row for name in ("test", "valid") for row in pairs[name]]
+    assert not {row["source"] for row in more} & {row["source"] for rows in pairs.values() for row in rows}
+    for key in ("group", "package"):
+        assert not {row[key] for row in more} & {row[key] for row in held}
+    firsts = [{letters_of(row["source"].split("\n\n")[0]) for row in rows} for rows in (more, held)]
+    assert not firsts[0] & firsts[1]
+
+
+@pytest.mark.sources
 def test_built_verse_shares_no_couplet(built: Path) -> None:
     parts = rows_of(built / "poetry-zh")
     couplets = [

@@ -13,6 +13,7 @@ from tests.sources.packages import (
     make_tar,
     make_wheel,
     npm_registry,
+    use_mirror,
     use_release,
     use_wheels,
 )
@@ -104,6 +105,31 @@ def test_indexes_are_read_from_a_private_state(tmp_path: Path, monkeypatch: pyte
     assert [stanza["Description-en"] for stanza in fetch.read_stanzas(index)] == ["short\n long\n .\n more"]
     shutil.rmtree(tmp_path / "dists")
     assert fetch.debian_index("Translations") == [index]  # fetched once
+
+
+@needs("apt-get")
+def test_another_suite_has_a_state_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for suite in ("test", "newer"):
+        about = {"Package": "a", "Source": "s", "Section": "text", "Description-en": f"short\n of {suite}"}
+        make_release(tmp_path, [], [about], suite)
+    use_release(tmp_path, monkeypatch)
+    use_mirror(tmp_path, monkeypatch)
+    for suite in ("", "newer", ""):
+        (index,) = fetch.debian_index("Translations", suite)
+        assert [each["Description-en"] for each in fetch.read_stanzas(index)] == [f"short\n of {suite or 'test'}"]
+    assert index.is_relative_to(tmp_path / "cache") and fetch.list_releases() == ["test"]
+    assert fetch.debian_index("Packages", "newer")[0].is_relative_to(fetch.cache_folder("apt-newer"))
+
+
+@needs("apt-get")
+def test_another_suite_must_be_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_release(tmp_path, [], [], "newer")
+    use_mirror(tmp_path, monkeypatch, options="lang=en")
+    with pytest.raises(DataError, match=r"get the package indexes of Debian newer .*is not signed"):
+        fetch.update_debian("newer")
+    (tmp_path / "keys").unlink()
+    with pytest.raises(DataError, match=r"keys are not here; expected .*; install debian-archive-keyring"):
+        fetch.update_debian("newer")
 
 
 def test_a_release_that_is_not_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

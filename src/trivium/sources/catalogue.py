@@ -127,10 +127,10 @@ def _write_manifest(folder: Path, name: str, source: Source, harvest: Harvest, r
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
-def _debian_packages(harvest: Harvest) -> None:
-    """The indexes of the release, as packages of the manifest."""
+def _debian_packages(harvest: Harvest, suite: str = "") -> None:
+    """The indexes of the machine's release, or of another suite, as packages of the manifest."""
     licence = "each package's own; Debian main is free software; do not publish the text"
-    for path in debian_index("Translations") + debian_index("Packages"):
+    for path in debian_index("Translations", suite) + debian_index("Packages", suite):
         name = path.name.split("_dists_")[-1]
         made = datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
         harvest.use(Package(path, "Debian index", name, made, licence, hash_file(path)))
@@ -141,6 +141,16 @@ def _make_descriptions(harvest: Harvest) -> Made:
 
     _debian_packages(harvest)
     return synopsis_rows(harvest.left_out)
+
+
+def _make_releases(harvest: Harvest) -> Made:
+    from trivium.sources.releases import other_suites, release_rows
+
+    _debian_packages(harvest)  # these decide what is held out
+    suites = other_suites()
+    for suite in suites:
+        _debian_packages(harvest, suite)
+    return (("train", row) for row in release_rows(suites, harvest.left_out))
 
 
 def _make_sections(harvest: Harvest) -> Made:
@@ -203,6 +213,7 @@ def _make_manuals(harvest: Harvest) -> Made:
 
 SOURCES = {
     "debian-descriptions": Source("what Debian's packages are, to one-line synopses", "pair", _make_descriptions),
+    "debian-releases": Source("more of debian-descriptions' train, from other releases", "pair", _make_releases),
     "debian-sections": Source("what Debian's packages are, to their sections", "labelled", _make_sections),
     "idioms-zh": Source("what Chinese idioms mean, to the idioms", "pair", _make_idioms),
     "manpages-zh": Source("Chinese manual pages, to their one-line names", "pair", _make_manuals),

@@ -38,16 +38,20 @@ class Description:
         return self.text.split("\n\n", 1)[0]
 
 
-def read_descriptions(counts: Counter[str]) -> list[Description]:
-    """Every description of the release, long enough or not, none twice; what was left out is counted by reason."""
+def read_descriptions(counts: Counter[str], *, suite: str = "", seen: set[int] | None = None) -> list[Description]:
+    """Every description of a release, long enough or not, none twice; what was left out is counted by reason.
+
+    The release is the machine's own, or another `suite` of Debian. `seen` holds digests of long texts that are left
+    out; those that were read are added.
+    """
+    seen = set() if seen is None else seen
     about: dict[str, tuple[str, str]] = {}
-    for path in debian_index("Packages"):
+    for path in debian_index("Packages", suite):
         for stanza in read_stanzas(path):
             name = stanza.get("Package", "")
             about[name] = (stanza.get("Source", name).split(" ")[0], stanza.get("Section", "").split("/")[-1])
     found: list[Description] = []
-    seen: set[int] = set()
-    for path in debian_index("Translations"):
+    for path in debian_index("Translations", suite):
         for stanza in read_stanzas(path):
             synopsis, _, body = stanza.get("Description-en", "").partition("\n")
             text = unwrap(body)
@@ -62,7 +66,7 @@ def read_descriptions(counts: Counter[str]) -> list[Description]:
             else:
                 seen.add(digest)
                 found.append(Description(text, clean_text(synopsis).strip(), stanza["Package"], origin, section))
-    if not found:
+    if not seen:
         raise DataError("apt's indexes hold no English descriptions; expected Translation-en; check /etc/apt/sources")
     return sorted(found, key=lambda each: each.package)
 
@@ -91,28 +95,35 @@ def _continues(lines: list[str]) -> bool:
 
 def split_descriptions(found: list[Description]) -> list[str]:
     """The part of each description: train, valid, test, or empty where its cluster is held out but has given enough."""
+    return split_clusters(cluster_descriptions(found), [each.package for each in found], HELD_OUT)
+
+
+def cluster_descriptions(found: list[Description]) -> Clusters:
+    """What belongs together: one source package, one first paragraph or nearly one, nearly one text."""
     clusters = Clusters(len(found))
     clusters.join_equal(each.origin for each in found)
     firsts = [letters_of(each.first_paragraph) for each in found]
     clusters.join_equal(firsts)
     clusters.join_alike(firsts)
     clusters.join_alike(letters_of(each.text) for each in found)
-    return split_clusters(clusters, [each.package for each in found], HELD_OUT)
+    return clusters
 
 
 def synopsis_rows(counts: Counter[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """(part, row) of the summarization task: long text to synopsis."""
     for part, each in split_rows(counts):
-        yield (
-            part,
-            {
-                "source": each.text,
-                "target": each.synopsis,
-                "package": each.package,
-                "section": each.section,
-                "group": each.origin,
-            },
-        )
+        yield part, synopsis_row(each)
+
+
+def synopsis_row(each: Description) -> dict[str, str]:
+    """A description as a row of the summarization task."""
+    return {
+        "source": each.text,
+        "target": each.synopsis,
+        "package": each.package,
+        "section": each.section,
+        "group": each.origin,
+    }
 
 
 def section_rows(counts: Counter[str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -128,9 +139,7 @@ def section_rows(counts: Counter[str]) -> Iterator[tuple[str, dict[str, str]]]:
 
 def split_rows(counts: Counter[str]) -> Iterator[tuple[str, Description]]:
     """(part, description) of those that are long enough; the same parts for every task."""
-    every = read_descriptions(counts)
-    long = long_enough(every)
-    counts[f"fewer than {FEWEST_WORDS} words"] += len(every) - len(long)
+    long = long_enough(read_descriptions(counts), counts)
     for part, each in zip(split_descriptions(long), long, strict=True):
         if part:
             yield part, each
@@ -138,6 +147,9 @@ def split_rows(counts: Counter[str]) -> Iterator[tuple[str, Description]]:
             counts["held-out cluster has given its rows"] += 1
 
 
-def long_enough(found: list[Description]) -> list[Description]:
-    """Those whose text can be summarised."""
-    return [each for each in found if len(each.text.split()) >= FEWEST_WORDS]
+def long_enough(found: list[Description], counts: Counter[str] | None = None) -> list[Description]:
+    """Those whose text can be summarised; the others are counted."""
+    long = [each for each in found if len(each.text.split()) >= FEWEST_WORDS]
+    if counts is not None:
+        counts[f"fewer than {FEWEST_WORDS} words"] += len(found) - len(long)
+    return long

@@ -29,6 +29,11 @@ SECONDS = 1800  # a client that says nothing for so long has no network
 SUFFIXES = (".whl", ".gz", ".zip", ".tgz", ".deb")
 UNNAMED = "as in the package's copyright file"
 HELPER = "/usr/lib/apt/apt-helper"
+# Other releases of Debian than the machine's: apt checks their signatures with the key ring that Debian installs.
+MIRROR = "http://deb.debian.org/debian"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+OPTIONS = "arch=amd64"
+COMPONENTS = "main contrib"
 # What authors call the licence when there is no field for it: words in a Debian copyright file, most specific first.
 NAMED = {
     "Artistic": r"Artistic License",
@@ -136,22 +141,38 @@ def _by_number(name: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", name)]
 
 
-def update_debian() -> None:
-    """Fetch the release's indexes, descriptions included, into a private state, unless they are there."""
-    folder = cache_folder("apt")
+def list_releases() -> list[str]:
+    """The code names of the releases that this machine's apt knows, such as `bookworm` and `bookworm-updates`."""
+    update_debian()
+    command = ["apt-get", *_private(), "indextargets", "--format", "$(CODENAME)", "Created-By: Packages"]
+    return sorted(set(run_client(command, "the names of Debian's releases").decode().split()))
+
+
+def update_debian(suite: str = "") -> None:
+    """Fetch a release's indexes, descriptions included, into a private state, unless they are there.
+
+    The release is the one that this machine's apt names, or another `suite` of Debian from its mirror.
+    """
+    folder = _state(suite)
     if (folder / "updated").is_file():
         return
+    if suite:
+        if not Path(KEYRING).is_file():
+            raise DataError(f"Debian's keys are not here; expected {KEYRING}; install debian-archive-keyring")
+        line = f"deb [{OPTIONS} signed-by={KEYRING}] {MIRROR} {suite} {COMPONENTS}\n"
+        (folder / "sources.list").write_text(line, encoding="utf-8")
     (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
-    run_client(["apt-get", *_private(), "--error-on=any", "update"], "Debian's package indexes")
+    command = ["apt-get", *_private(suite), "--error-on=any", "update"]
+    run_client(command, f"the package indexes of Debian {suite}" if suite else "Debian's package indexes")
     (folder / "updated").touch()
 
 
-def debian_index(kind: str) -> list[Path]:
-    """The files of one kind of index (`Packages`, `Translations`) in the private state, sorted."""
-    update_debian()
-    command = ["apt-get", *_private(), "indextargets", "--format", "$(FILENAME)", f"Created-By: {kind}"]
+def debian_index(kind: str, suite: str = "") -> list[Path]:
+    """The files of one kind of index (`Packages`, `Translations`) in a private state (see `update_debian`), sorted."""
+    update_debian(suite)
+    command = ["apt-get", *_private(suite), "indextargets", "--format", "$(FILENAME)", f"Created-By: {kind}"]
     names = sorted(run_client(command, "Debian's package indexes").decode().split("\n"))
     files = [path for name in names if name for path in Path(name).parent.glob(Path(name).name + "*")]
     if not files:
@@ -273,7 +294,7 @@ def run_client(command: Sequence[str], wanted: str, *, folder: Path | None = Non
         told = next(
             (line for line in said if re.match(r"(E:|ERROR|npm error|.*No module)", line)), (said or ["no word"])[-1]
         )
-        stale = f" or, for newer indexes, delete {cache_folder('apt')}" if client == "apt-get" else ""
+        stale = f" or, for newer indexes, delete {cache_folder()}/apt*" if client == "apt-get" else ""
         raise DataError(f"{client} could not get {wanted} ({told.strip()}); check the network and the name{stale}")
     return done.stdout
 
@@ -297,9 +318,14 @@ def _fetch_once(name: str, place: Sequence[str], command: Sequence[str]) -> Path
         return found[0].rename(folder / found[0].name)  # nobody finds half of it there
 
 
-def _private() -> list[str]:
+def _state(suite: str) -> Path:
+    """Where apt keeps what it knows of a suite: one folder each."""
+    return cache_folder(f"apt-{suite}" if suite else "apt")
+
+
+def _private(suite: str = "") -> list[str]:
     """Options of apt for a state of its own, and for the descriptions that slim images leave out."""
-    folder = cache_folder("apt")
+    folder = _state(suite)
     options = {
         "Dir::State::lists": folder / "lists",
         "Dir::State::status": folder / "status",  # nothing: what is installed must not decide what is fetched
@@ -307,6 +333,8 @@ def _private() -> list[str]:
         "Acquire::Languages": "en",
         "APT::Sandbox::User": "root",  # no other user may see the private state, nor need to
     }
+    if suite:
+        options |= {"Dir::Etc::sourcelist": folder / "sources.list", "Dir::Etc::sourceparts": "/dev/null"}
     return [word for name, value in options.items() for word in ("-o", f"{name}={value}")] + [
         "-o",
         "Acquire::Languages::=en",
