@@ -78,6 +78,8 @@ def open_data(name: str, root: Path, place: Path, limit: int) -> Path:
     cut = place / f"data-{limit}"
     cut.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
+        if not (whole / f"{part}.jsonl").is_file():
+            continue  # more training rows have no other parts
         lines = (whole / f"{part}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (cut / f"{part}.jsonl").write_text("".join(lines[:: max(len(lines) // limit, 1)][:limit]), encoding="utf-8")
     return cut
