@@ -1,11 +1,15 @@
-"""Swapped tokens: the same on both sides, from the pool, never a common word, and equal after a resume."""
+"""Swapped tokens: the same on both sides, from the pool, never a common word, and equal for equal seed and step."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from trivium.data.batch import Example
 from trivium.data.examples import ExampleLoader
-from trivium.data.swapping import OTHER, SHARED, Swapper
+from trivium.data.swapping import OTHER, SHARED, Swapper, source_of
+from trivium.tokenizer import train_tokenizer
+from trivium.training.tune_course import swap_kinds
 
 VOCAB, COMMON, NAMES, END = 200, 5, range(20, 200), 1
 
@@ -28,8 +32,9 @@ def make_examples(*, decoder: bool = False, count: int = 60) -> list[Example]:
 
 
 def make_swapper(examples: list[Example], share: float = 1.0) -> Swapper:
-    kinds = np.arange(VOCAB) % 2 == 0
-    return Swapper(examples, kinds, share=share)
+    kinds = np.arange(VOCAB) % 2 + 1
+    kinds[[0, END]] = 0
+    return Swapper([examples], kinds, share=share)
 
 
 @pytest.mark.parametrize("decoder", [False, True])
@@ -66,6 +71,28 @@ def test_the_pool_is_what_both_sides_share() -> None:
     assert OTHER / 2 < np.mean([token != examples[0].context_ids[3] for token in other]) < 2 * OTHER  # type: ignore[index]
 
 
+def test_what_begins_all_sources_of_a_small_set_stays() -> None:
+    """A prefix says which task it is: rare among all examples, but not in its own set."""
+    sign, large, small = 10, make_examples(count=500), make_examples(count=10)
+    small = [replace(each, context_ids=np.array([sign, *source_of(each)])) for each in small]
+    kinds = np.ones(VOCAB, dtype=np.int64)
+    assert (
+        Swapper([[*large, *small]], kinds, share=1.0).rare[sign]
+        and not Swapper([large, small], kinds, share=1.0).rare[sign]
+    )
+
+
+def test_kinds_are_those_of_the_tokenizer() -> None:
+    """A part of a character is no text, and a control token no name; word starts are told from what goes on."""
+    texts = ["春眠不觉晓", "the red cat saw the blue owl", "处处闻啼鸟"] * 20
+    tokenizer = train_tokenizer(texts, vocab_size=320, num_sentinels=4, single_characters=True)
+    kinds = swap_kinds(tokenizer)
+    ids = tokenizer.encode("the owl 春")
+    parts = [token for token in ids if "\ufffd" in tokenizer.decode([token])]
+    assert len(kinds) == tokenizer.vocab_size and not kinds[[*tokenizer.control_ids, *parts]].any()
+    assert kinds[tokenizer.encode(" owl")[0]] == 2 and set(kinds) == {0, 1, 2}
+
+
 def test_a_share_stays_and_none_without_names() -> None:
     examples = make_examples()
     rng = np.random.default_rng(0)
@@ -90,7 +117,7 @@ def test_batches_depend_on_seed_step_and_epoch_alone() -> None:
     valid = [batch.targets.tolist() for batch in one.valid_batches()]
     assert valid == [batch.targets.tolist() for batch in plain.valid_batches()]  # what is judged is as it came
     assert len({load(seed, swap).fingerprint for seed in (0, 1) for swap in (0.0, 0.5, 1.0)}) == 6
-    first = next(place for place in one.sample_ids(0) if place[2] == one.sample_ids(0)[0][2])
+    first = one.sample_ids(0)[0]
     later = (first[0], first[1] + 1, first[2])
     assert any(
         not np.array_equal(one._change(first).targets, one._change((first[0], epoch, first[2])).targets)

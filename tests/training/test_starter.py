@@ -138,6 +138,13 @@ def test_a_poet_is_counted(made: StarterRecipe, tmp_path: Path) -> None:
 def test_what_no_starter_can_be_is_refused(
     made: StarterRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for wrong, found in {
+        "baselines without finetune": {"baselines": ("lead",)},
+        "poems without sources": {"poems": 3, "sources": ()},
+        "-1 poems": {"poems": -1},
+    }.items():
+        with pytest.raises(ConfigError, match=f"tiny has {wrong}"):
+            replace(made, **found)
     with pytest.raises(ConfigError, match="there is no source 'nowhere'"):
         make_starter(replace(made, sources=(str(tmp_path / "nowhere"),)), quiet=True)
     monkeypatch.setattr(starter, "LARGEST_BYTES", 10_000)
@@ -154,13 +161,15 @@ def test_the_verb(
     facts = {"name": "tiny", "task": made.task, "about": "a", "limits": "b", "pretrain": first}
     path.write_text(json.dumps(facts))
     monkeypatch.setattr("trivium.hub.starters.starters_folder", lambda: tmp_path / "shelf")
-    for words in (["make", str(path), f"out={tmp_path / 'shelf'}"], ["list"]):
+    out = f"out={tmp_path / 'shelf'}"
+    for words in (["make", str(path), out], ["list"]):
         monkeypatch.setattr(sys, "argv", ["trivium", "starter", *words])
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code == 0
     made_line, listed = capsys.readouterr().out.splitlines()
     assert made_line == f"in {tmp_path / 'shelf' / 'tiny'}"
+    assert f"```bash\n{out}\n```" in (tmp_path / "shelf/tiny/README.md").read_text(encoding="utf-8")
     assert listed.startswith("tiny  text-generation; 0.") and listed.endswith(str(tmp_path / "shelf" / "tiny"))
 
 

@@ -30,10 +30,15 @@ def list_starters_command(as_json: Json = False) -> None:
 def make_starter_command(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as recipes/starter_poet_zh.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value …, as in the recipe.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the runs and start over.")] = False,
 ) -> None:
     """Build the corpora, train, and pack the model as a starter: 16-bit weights, tokenizer and a card."""
+    from dataclasses import replace
+
     from trivium.cli.output import say
     from trivium.config import load_config
     from trivium.training.starter import StarterRecipe, make_starter
 
-    print(f"in {make_starter(load_config(StarterRecipe, recipe, overrides or []), progress=say)}")
+    loaded = load_config(StarterRecipe, recipe, overrides or [])
+    typed = replace(loaded, command=" ".join([loaded.command, *(overrides or [])]).strip())
+    print(f"in {make_starter(typed, restart=restart, progress=say)}")

@@ -63,20 +63,39 @@ class StarterRecipe:
     samples: tuple[str, ...] = ()
     out: str = "starters"
 
+    def __post_init__(self) -> None:
+        wrong = [
+            "baselines without finetune, whose test rows they answer" * bool(self.baselines and not self.finetune),
+            "poems without sources, whose titles they have" * bool(self.poems and not self.sources),
+            "poems beside baselines" * bool(self.poems and self.baselines),
+            f"{self.poems} poems" * (self.poems < 0),
+        ]
+        if any(wrong):
+            raise ConfigError(f"{self.name} has {', '.join(filter(None, wrong))}; expected one test of it; mend it")
 
-def make_starter(recipe: StarterRecipe, *, progress: Callable[[str], None] | None = None, quiet: bool = False) -> Path:
+
+def make_starter(
+    recipe: StarterRecipe,
+    *,
+    restart: bool = False,
+    progress: Callable[[str], None] | None = None,
+    quiet: bool = False,
+) -> Path:
     """Make what is missing, then write `out/name` and return it; an older starter of that name is replaced.
 
+    `restart` trains again what was trained, as `pretrain` and `finetune` do.
     Raises as `build_source`, `pretrain`, `finetune` and `evaluate_task` do; `ConfigError` for weights that 16 bits
     cannot hold and for more than 12 MB.
     """
     for corpus in map(Path, recipe.sources):
         if not corpus.is_dir():
             build_source(corpus.name, corpus, progress=progress)
-    source, runs = Path(pretrain(recipe.pretrain, progress=progress, quiet=quiet).folder), [Path(recipe.pretrain.run)]
+        read_licences(corpus)  # before hours of training, not after them
+    source = Path(pretrain(recipe.pretrain, restart=restart, progress=progress, quiet=quiet).folder)
+    runs = [Path(recipe.pretrain.run)]
     if recipe.finetune is not None:
-        source = Path(finetune(source, recipe=recipe.finetune, progress=progress, quiet=quiet).folder)
-        runs.append(Path(recipe.finetune.run))
+        tuned = finetune(source, recipe=recipe.finetune, restart=restart, progress=progress, quiet=quiet)
+        source, runs = Path(tuned.folder), [*runs, Path(recipe.finetune.run)]
     target, histories = Path(recipe.out) / recipe.name, [_tell_run(run) for run in runs]
     model, tokenizer = load_model(source, dtype=torch.float16), load_tokenizer(source)
     odd = [name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()]
@@ -184,7 +203,8 @@ def _count_verse(recipe: StarterRecipe, folder: Path) -> str:
     """How many poems have the form that was asked for, and how much of them stands in the training text."""
     if not recipe.poems:
         return ""
-    found = evaluate_verse(folder, recipe.sources[0], poems=recipe.poems)
+    config = combine_settings(read_generation(folder))
+    found = evaluate_verse(folder, recipe.sources[0], poems=recipe.poems, config=config)
     rows = [["poems in the form that was asked for", f"{found.legal} of {len(found.poems)}", ""]]
     for what in ("verses", "couplets"):
         rates = (f"{getattr(rate, what):.1%}" for rate in (found.copied, found.real))

@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from trivium.data.batch import Ints
 from trivium.data.examples import ExampleLoader
 from trivium.data.parts import Values
 from trivium.data.swapping import Swapper
@@ -228,7 +229,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
         part: encode_rows(task, subject.parts[part], config, tokenizer, limits=limits, labels=subject.labels)
         for part in ("train", "valid")
     }
-    sets = [encoded["train"].samples, *(_encode_mix(mix, subject, recipe, limits) for mix in recipe.mix)]
+    sets = [encoded["train"].samples, *(_encode_mix(mix, subject, limits) for mix in recipe.mix)]
     weights = [recipe.weight, *(mix.weight for mix in recipe.mix)] if recipe.mix else None
 
     def lay_out(sets: list[list[Sample]], *, weights: list[float] | None = None, swap: float = 0.0) -> ExampleLoader:
@@ -240,7 +241,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
             micro_rows=recipe.micro_rows,
             pack=_packs(recipe, task, config),
             weights=weights,
-            swapper=Swapper(list(chain(*examples)), tokenizer.word_starts(), share=swap) if swap else None,
+            swapper=Swapper(examples, swap_kinds(tokenizer), share=swap) if swap else None,
             seed=recipe.seed,
         )
 
@@ -266,6 +267,15 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     )
 
 
+def swap_kinds(tokenizer: Tokenizer) -> Ints:
+    """Which tokens may take each other's place, `(vocab_size,)`: 2 begins a word, 1 does not, 0 is no text of its own,
+    such as a control token or a part of a character."""
+    kinds = np.asarray(tokenizer.word_starts(), dtype=np.int64) + 1
+    kinds[[token for token in range(len(kinds)) if "\ufffd" in tokenizer.decode([token])]] = 0
+    kinds[list(tokenizer.control_ids)] = 0
+    return kinds
+
+
 def _packs(recipe: TuneRecipe, task: Task, config: ModelConfig) -> bool:
     """Whether examples share rows; a head for whole texts reads a row's first token, so there they cannot.
 
@@ -275,12 +285,12 @@ def _packs(recipe: TuneRecipe, task: Task, config: ModelConfig) -> bool:
     return wanted and task.kind not in ("label", "answer")
 
 
-def _encode_mix(mix: MixConfig, subject: Subject, recipe: TuneRecipe, limits: Limits) -> list[Sample]:
+def _encode_mix(mix: MixConfig, subject: Subject, limits: Limits) -> list[Sample]:
     """The training samples of one more data set, which must train the same head."""
     task = find_task(mix.task)
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
-    parts = read_tuning_parts(task, mix.data, replace(recipe, columns={}))
+    parts = read_task_parts(task, mix.data)  # whole: what is judged is the first data set's
     task = replace(task, prefix=task.prefix if mix.prefix is None else mix.prefix)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 

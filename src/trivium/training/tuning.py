@@ -33,9 +33,10 @@ class TuneRecipe:
     A step learns from `rows_per_batch` examples, `micro_rows` at a time (0: all at once). `source_tokens` 0 takes what
     the model reads, at most 512. `columns` says which column means what ({"source": "article"}). `freeze` holds
     patterns of parameter names that do not learn, such as `encoder.*`. With `lora` only an adapter learns. `pack` None
-    lets examples share rows where that is faster. `valid_rows` bound the held-out loss, `scored_rows` the answers that
-    are judged; without a held-out part in the data, `valid_fraction` of it is one. Raises `ConfigError` for numbers
-    that cannot be.
+    lets examples share rows where that is faster. `swap` is the share of the examples that get other names, alike in
+    source and target (data/swapping.py), and `dropout` the run's own instead of the model's. `valid_rows` bound the
+    held-out loss, `scored_rows` the answers that are judged; without a held-out part in the data, `valid_fraction` of
+    it is one. Raises `ConfigError` for numbers that cannot be.
     """
 
     task: str = "summarization"
