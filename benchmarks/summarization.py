@@ -54,13 +54,23 @@ WORKS = {
 OVER_NOTHING = 3.0
 
 
-def write_text(data: Path, place: Path) -> Path:
-    """What there is to pretrain on without another corpus: all that the training rows say, where an idiom comes from
-    too, with the idiom in its example."""
+def read_training(data: Path) -> list[dict[str, str]]:
+    """The training rows; where an idiom comes from and its example are empty if a held-out target stands in them."""
     from seeds import read_part
 
+    held = {row["target"] for part in ("valid", "test") for row in read_part(data, part)}
+
+    def spare(text: str) -> str:
+        return "" if any(target in text for target in held) else text
+
+    rows = read_part(data, "train")
+    return [row | {name: spare(row[name]) for name in ("origin", "example") if name in row} for row in rows]
+
+
+def write_text(data: Path, place: Path) -> Path:
+    """What there is to pretrain on without another corpus: all that the training rows say, the idiom in its example."""
     path, rows = place / "text.jsonl", []
-    for row in read_part(data, "train"):
+    for row in read_training(data):
         example = row.get("example", "").split("★")[0].replace("～", row["target"])
         rows.append({"text": "\n".join(filter(None, (row["source"], row["target"], row.get("origin", ""), example)))})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +81,8 @@ def write_text(data: Path, place: Path) -> Path:
 def write_idiom_tasks(data: Path, place: Path) -> list[dict[str, Any]]:
     """Two more tasks of the same training rows, each with its sign: the idiom in the text that it comes from, and what
     an idiom means. What must serve all three is less easily learned by heart."""
-    from seeds import read_part
-
     tasks: dict[str, list[dict[str, str]]] = {"origins": [], "meanings": []}
-    for row in read_part(data, "train"):
+    for row in read_training(data):
         tasks["meanings"].append({"source": row["target"], "target": row["source"]})
         if row["origin"] and sum(each in row["origin"] for each in row["target"]) >= 3:
             tasks["origins"].append({"source": row["origin"], "target": row["target"]})
