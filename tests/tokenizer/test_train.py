@@ -10,6 +10,7 @@ import pytest
 from tests.tokenizer.texts import TEXTS
 from trivium.errors import ConfigError, DataError
 from trivium.tokenizer import Tokenizer, train_tokenizer
+from trivium.tokenizer.stream import DecodeStream
 from trivium.tokenizer.train import sample_texts
 
 
@@ -99,3 +100,27 @@ def test_a_vocabulary_too_small_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected bpe, wordpiece or unigram"):
         train_tokenizer(["text"], kind="letters")  # type: ignore[arg-type]
     train_tokenizer(["text"], vocab_size=327)
+
+
+def test_prefix_space_gives_the_first_word_the_token_that_it_has_elsewhere(tmp_path: Path) -> None:
+    texts = ["a library for files", "the library of the file", "files for the library"] * 30
+    plain, spaced = (
+        train_tokenizer(texts, vocab_size=420, num_sentinels=4, prefix_space=wanted) for wanted in (False, True)
+    )
+    inside, first = (spaced.encode(text, add_special_tokens=False) for text in ("a library", "library"))
+    assert inside[-len(first) :] == first
+    inside, first = (plain.encode(text, add_special_tokens=False) for text in ("a library", "library"))
+    assert inside[-len(first) :] != first
+    from transformers import AutoTokenizer
+
+    spaced.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("library", " two  spaces ", "", "(a) 春眠 \n\n the file", "  ", "é"):
+        ids = again.encode(text)
+        assert ids == spaced.encode(text) == theirs.encode(text)
+        assert again.decode(ids) == theirs.decode(ids, skip_special_tokens=True) == text
+        stream = DecodeStream(again)
+        assert "".join(stream.push(each) for each in ids) + stream.flush() == text
+    with pytest.raises(ConfigError, match="prefix_space with wordpiece; expected bpe"):
+        train_tokenizer(texts, kind="wordpiece", vocab_size=420, prefix_space=True)

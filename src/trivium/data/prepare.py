@@ -41,6 +41,7 @@ class TokenizerConfig:
     vocab_size: int = 4096
     num_sentinels: int = 64
     single_characters: bool = False
+    prefix_space: bool = False
     folder: str = ""
 
 

@@ -24,6 +24,7 @@ class DecodeStream:
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.byte_level else None
+        self._begins = tokenizer.prefix_space  # a space that no text has is still to come
         self._ids: list[int] = []
         self._shown = 0  # ids before this have been given out; the others wait
 
@@ -33,7 +34,10 @@ class DecodeStream:
         if stored is None or token_id in self._tokenizer.control_ids:
             return ""
         if self._bytes is not None:
-            return self._bytes.decode(bytes_of(stored))
+            text = self._bytes.decode(bytes_of(stored))
+            if text and self._begins:
+                text, self._begins = text.removeprefix(" "), False
+            return text
         self._ids.append(token_id)
         # A run of bytes is decoded as a whole: one that is no character spoils all before it.
         return "" if FALLBACK_BYTE.fullmatch(stored) else self._settle()

@@ -49,6 +49,7 @@ def train_tokenizer(
     vocab_size: int = 8192,
     num_sentinels: int = 64,
     single_characters: bool = False,
+    prefix_space: bool = False,
     sample_bytes: int = 20_000_000,
     seed: int = 0,
 ) -> Tokenizer:
@@ -57,6 +58,8 @@ def train_tokenizer(
     `bpe` (Sennrich et al. 2016, on bytes) and `unigram` (Kudo 2018, on bytes) give back any text exactly;
     `wordpiece` (BERT) lower-cases and strips accents as BERT's does. `num_sentinels` are T5's `<extra_id_0>` ….
     With `single_characters` no token of `bpe` holds two whole Chinese characters: a model of verse can count them.
+    With `prefix_space` a text of `bpe` begins with a space that decoding takes away again, so that its first word has
+    the token that it has elsewhere, as T5's and Llama's tokenizers do: what copies can copy the first word too.
     All kinds have the special tokens of all three families, so that one vocabulary serves them all; a small text
     may give fewer than `vocab_size` tokens. Raises `ConfigError` when `vocab_size` cannot hold the special tokens
     and the alphabet, `DataError` when there is no text.
@@ -76,13 +79,14 @@ def train_tokenizer(
     sample = list(sample_texts(texts, sample_bytes=sample_bytes, seed=seed))
     if not sample:
         raise DataError("there is no text to learn a vocabulary from; expected some that is not empty; add text")
-    if single_characters and kind != "bpe":
-        raise ConfigError(f"single_characters with {kind}; expected bpe, which alone knows it; change one of them")
-    backend = (
-        _train_bpe(sample, vocab_size, special, CHARACTER_LENGTH)
-        if single_characters
-        else train(sample, vocab_size, special)
-    )
+    for name, wanted in (("single_characters", single_characters), ("prefix_space", prefix_space)):
+        if wanted and kind != "bpe":
+            raise ConfigError(f"{name} with {kind}; expected bpe, which alone knows it; change one of them")
+    if kind == "bpe":
+        longest = CHARACTER_LENGTH if single_characters else None
+        backend = _train_bpe(sample, vocab_size, special, longest, prefix_space=prefix_space)
+    else:
+        backend = train(sample, vocab_size, special)
     # Words carry the space before them, and so must the gap of one: the mask takes it over, as RoBERTa's does.
     spaced = SPECIAL_TOKENS["mask_token"] if kind != "wordpiece" else None
     backend.add_special_tokens(
@@ -126,9 +130,12 @@ def _byte_level(model: models.BPE | models.Unigram) -> tokenizers.Tokenizer:
 
 
 def _train_bpe(
-    sample: list[str], vocab_size: int, special: list[str], longest: int | None = None
+    sample: list[str], vocab_size: int, special: list[str], longest: int | None = None, *, prefix_space: bool = False
 ) -> tokenizers.Tokenizer:
     backend = _byte_level(models.BPE())
+    if prefix_space:
+        backend.normalizer = normalizers.Prepend(" ")
+        backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special,
