@@ -11,7 +11,7 @@ import pytest
 from tests.shelf import fill_shelf
 from trivium.data.shards import Shards
 from trivium.demo import run_demo
-from trivium.hub.starters import list_starters, read_language, served_tasks
+from trivium.hub.starters import read_language, served_tasks
 from trivium.story import ASKED
 from trivium.tokenizer import Tokenizer
 
@@ -85,7 +85,8 @@ def test_starters_answer_first(
 
 
 def test_each_question_has_a_starter_that_answers_it_and_each_starter_one() -> None:
-    served = {(served_tasks(folder)[0], read_language(folder)) for folder in list_starters().values()}
+    folders = [path.parent for path in (Path(__file__).parents[1] / "starters").glob("*/config.json")]
+    served = {(served_tasks(folder)[0], read_language(folder)) for folder in folders}
     assert set(ASKED) == served
 
 

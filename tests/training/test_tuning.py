@@ -208,9 +208,10 @@ def test_source_and_target_share_the_positions_of_a_decoder(tmp_path: Path, toke
 def test_dropout_and_swap_are_the_runs_own(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same seed without either learns otherwise, and the folder says with what it was trained."""
     monkeypatch.setattr("trivium.data.swapping.COMMON", 1.0)  # a few words, which all occur in every tenth row
+    rows = [{"source": row["source"], "target": f"a {row['target']}"} for row in pairs(40)]
     losses = {}
     for name, more in {"plain": {}, "dropout": {"dropout": 0.25}, "swap": {"swap": 1.0}}.items():
-        result = finetune(str(two), "summarization", pairs(40), **short(tmp_path / name, **more))
+        result = finetune(str(two), "summarization", rows, **short(tmp_path / name, **more))
         losses[name] = result.scores["loss"]
         assert load_model_config(result.folder).dropout == (0.25 if name == "dropout" else 0.0)
     assert len(set(losses.values())) == 3
@@ -235,9 +236,10 @@ def test_what_cannot_be_is_one_sentence(two: Path, tmp_path: Path, tokenizer: To
     both = [{"text": f"the cat {n}", "label": ["x", "y"]} for n in range(9)]
     with pytest.raises(DataError, match="2 labels for text-classification"):
         finetune(str(encoder), "text-classification", both, **run)
+    one = [{"text": f"the {animal}", "label": "xy"[n % 2]} for n, animal in enumerate(ANIMALS)]
     with pytest.raises(ConfigError, match="swap 1 for text-classification; expected a task that writes"):
-        finetune(str(encoder), "text-classification", both[:1] * 9, **run | {"swap": 1.0})
-    with pytest.raises(ConfigError, match="with swap 2; expected"):
+        finetune(str(encoder), "text-classification", one, **run | {"swap": 1.0})
+    with pytest.raises(ConfigError, match="with swap 2.0; expected"):
         finetune(str(two), "summarization", pairs(20), **run | {"swap": 2.0})
     model, own = load(two)
     with pytest.raises(ConfigError, match=r"dropout 0.5 for a model in memory that has 0; expected its own"):
@@ -247,6 +249,5 @@ def test_what_cannot_be_is_one_sentence(two: Path, tmp_path: Path, tokenizer: To
         finetune(model, own, task="summarization", data=pairs(20), **run)
     with pytest.warns(UserWarning, match="begin at random"):
         labelled = load_model(encoder, head="sequence", labels=["x", "y"], problem="multi")
-    one = [{"text": f"the {animal}", "label": "xy"[n % 2]} for n, animal in enumerate(ANIMALS)]
     with pytest.raises(ConfigError, match=r"sequence \(multi\) .* expected head sequence \(single\)"):
         finetune(labelled, tokenizer, task="text-classification", data=one, **run)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
+from tokenizers import decoders
 
 from trivium.errors import ConfigError, HubError
 from trivium.tokenizer.adding import add_special_tokens, add_tokens
@@ -76,9 +77,8 @@ class Tokenizer:
             int(found[1]): index for index, each in added.items() if (found := SENTINEL.fullmatch(each.content))
         }
         self.sentinel_ids = [numbered[index] for index in sorted(numbered)]
-        steps = _decoding_steps(backend)
-        self.prefix_space = steps == ["ByteLevel", "Strip"]
-        self.byte_level = steps == ["ByteLevel"] or self.prefix_space
+        self.prefix_space = _decoding_steps(backend) == ["ByteLevel", "Strip"]
+        self.byte_level = isinstance(backend.decoder, decoders.ByteLevel) or self.prefix_space
         # Two, since what special tokens in a text mean is a switch of the object, and threads share it.
         self.plain = plain_copy(backend)
 
@@ -311,9 +311,9 @@ class Tokenizer:
 
 
 def _decoding_steps(backend: tokenizers.Tokenizer) -> list[str]:
-    """What makes text of tokens, by the names in tokenizer.json."""
+    """The steps that make text of tokens, where there are several, by the names in tokenizer.json."""
     found = json.loads(backend.decoder.__getstate__()) if backend.decoder else {}
-    return [each["type"] for each in found.get("decoders", [found] if found else [])]
+    return [each["type"] for each in found.get("decoders", [])]
 
 
 def _tidy(text: str) -> str:
