@@ -239,7 +239,7 @@ def test_what_cannot_be_is_one_sentence(two: Path, tmp_path: Path, tokenizer: To
     one = [{"text": f"the {animal}", "label": "xy"[n % 2]} for n, animal in enumerate(ANIMALS)]
     with pytest.raises(ConfigError, match="swap 1 for text-classification; expected a task that writes"):
         finetune(str(encoder), "text-classification", one, **run | {"swap": 1.0})
-    with pytest.raises(ConfigError, match="with swap 2.0; expected"):
+    with pytest.raises(ConfigError, match=r"with swap 2\.0; expected"):
         finetune(str(two), "summarization", pairs(20), **run | {"swap": 2.0})
     model, own = load(two)
     with pytest.raises(ConfigError, match=r"dropout 0.5 for a model in memory that has 0; expected its own"):
