@@ -67,8 +67,8 @@ def test_the_pool_is_what_both_sides_share() -> None:
     expected = {token for example in examples for token in example.targets.tolist() if token in NAMES}
     assert set(np.concatenate(list(swapper.pools.values())).tolist()) == expected
     drawn = [swapper.swap(examples[0], np.random.default_rng(seed)) for seed in range(200)]
-    other = [int(each.context_ids[3]) for each in drawn if each.context_ids is not None]  # c, of the source alone
-    assert OTHER / 2 < np.mean([token != examples[0].context_ids[3] for token in other]) < 2 * OTHER  # type: ignore[index]
+    before, *after = [int(source_of(each)[3]) for each in (examples[0], *drawn)]  # c, of the source alone
+    assert OTHER / 2 < np.mean([token != before for token in after]) < 2 * OTHER
 
 
 def test_what_begins_all_sources_of_a_small_set_stays() -> None:
