@@ -61,7 +61,7 @@ BUDGETS = {
     "generation": 1820,
     "tasks": 630,
     "evaluation": 2485,
-    "training": 2750,
+    "training": 2765,
     "pipelines": 1800,
     "cli": 745,
     "single files": 1140,

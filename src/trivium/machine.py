@@ -103,12 +103,13 @@ def share_cores() -> None:
 
 
 def compute_fingerprint() -> dict[str, str]:
-    """What bitwise equality depends on: processor, torch, threads, compute dtype."""
+    """What bitwise equality depends on: processor and its class, torch, threads, compute dtype."""
     import torch
 
     machine = inspect_machine()
     return {
         "processor": machine.processor,
+        "machine_class": machine.machine_class,
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "compute_dtype": machine.compute_dtype,

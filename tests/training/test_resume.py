@@ -141,6 +141,20 @@ def test_asked_twice_it_stops_at_once() -> None:
         interrupt_twice()
 
 
+def test_a_busy_machine_goes_on_with_the_dtype_that_it_began_with(
+    text: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Timed beside other work, the same processor may call the other dtype the faster one."""
+    recipe = load_recipe(None, settings_for("decoder", tmp_path / "run", text))
+    stop_at(7, signal.SIGTERM, recipe, monkeypatch)
+    own = compute_fingerprint()
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[own["compute_dtype"]]
+    monkeypatch.setattr(pretraining, "compute_fingerprint", lambda: {**own, "compute_dtype": other})
+    pretrain(recipe, quiet=True)
+    assert not [each for each in recwarn if "another machine" in str(each.message)]
+    compare(tmp_path / "run", straight, STEPS)
+
+
 def test_another_machine_takes_the_same_samples(
     text: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

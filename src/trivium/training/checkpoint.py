@@ -39,6 +39,7 @@ from trivium.training.storage import (
 )
 
 MANIFEST = "MANIFEST.json"
+MACHINE_KIND = ("processor", "machine_class", "device")
 TRAINED = "trained.safetensors"
 
 
@@ -201,6 +202,23 @@ def restore_latest(state: TrainState, run: Path, fingerprint: dict[str, str]) ->
     return False
 
 
+def keep_compute_dtype(run: Path, measured: dict[str, str]) -> dict[str, str]:
+    """What was measured of this machine, with the compute dtype that a run to go on from has, on a machine of its kind.
+
+    Which dtype is faster is timed anew in each process, and beside other work the answer may be another one: the same
+    machine would not go on with the same bits.
+    """
+    for folder in reversed(list_checkpoints(run)):
+        try:
+            before = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["machine"]
+            kind = [before[name] for name in MACHINE_KIND]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged, which restore_latest tells, or older than this
+        same = kind == [measured[name] for name in MACHINE_KIND]
+        return {**measured, "compute_dtype": before["compute_dtype"]} if same else measured
+    return measured
+
+
 def verify_folder(folder: Path) -> None:
     """Compare a folder with its manifest, file by file; raises `CheckpointError` that names the first difference."""
     try:
@@ -264,9 +282,9 @@ def _restore(state: TrainState, folder: Path, fingerprint: dict[str, str]) -> No
         raise CheckpointError(
             f"{folder} was trained on other data or other rows; expected the same; use --restart or another run"
         )
-    changed = [name for name in fingerprint if before.get(name) != fingerprint[name]]
+    changed = [name for name in fingerprint if before.get(name, fingerprint[name]) != fingerprint[name]]
     if changed:
-        what = ", ".join(f"{name}: {before.get(name)} → {fingerprint[name]}" for name in changed)
+        what = ", ".join(f"{name}: {before[name]} → {fingerprint[name]}" for name in changed)
         warnings.warn(f"resuming on another machine ({what}): same samples, but not the same bits", stacklevel=3)
     load_weights(state.model, folder)
     own = dict(state.model.named_parameters())

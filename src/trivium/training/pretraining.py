@@ -19,7 +19,7 @@ from trivium.data.shards import Shards
 from trivium.errors import ConfigError
 from trivium.hub.auto import load_model, save_model
 from trivium.hub.resolve import resolve_folder
-from trivium.machine import compute_fingerprint, inspect_machine, keep_freed_memory
+from trivium.machine import compute_fingerprint, keep_freed_memory
 from trivium.model import Transformer, build_model
 from trivium.model.start import (
     set_bigram_start,
@@ -30,7 +30,7 @@ from trivium.model.start import (
     set_unigram_start,
 )
 from trivium.tokenizer import Tokenizer
-from trivium.training.checkpoint import TrainState, list_checkpoints, lock_run, restore_latest
+from trivium.training.checkpoint import TrainState, keep_compute_dtype, list_checkpoints, lock_run, restore_latest
 from trivium.training.course import Materials
 from trivium.training.loop import Samples, train
 from trivium.training.monitor import Monitor
@@ -128,16 +128,16 @@ def gather_materials(recipe: Recipe, progress: Callable[[str], None] | None = No
     loader = open_part("train", micro_rows=data.micro_rows)
     valid = open_part("valid", micro_rows=min(8, data.rows_per_batch))
     part = Shards(folder, "valid", verify=False)
-    machine = inspect_machine()
+    fingerprint = keep_compute_dtype(run, compute_fingerprint())
     return Materials(
         recipe=recipe,
         train=loader,
         valid=valid,
         bytes_per_token=part.num_bytes / max(part.num_tokens, 1),
         tokenizer=tokenizer.dress_for(recipe.family),
-        fingerprint={**compute_fingerprint(), "data": loader.fingerprint},
-        compute_dtype=getattr(torch, machine.compute_dtype),
-        device=machine.device,
+        fingerprint={**fingerprint, "data": loader.fingerprint},
+        compute_dtype=getattr(torch, fingerprint["compute_dtype"]),
+        device=fingerprint["device"],
     )
 
 

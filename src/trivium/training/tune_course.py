@@ -27,7 +27,7 @@ from trivium.evaluation.metrics import METRICS
 from trivium.hub.auto import load_model, load_model_config, load_tokenizer
 from trivium.hub.decoding import read_task
 from trivium.hub.resolve import resolve_folder
-from trivium.machine import compute_fingerprint, inspect_machine
+from trivium.machine import compute_fingerprint
 from trivium.model import ModelConfig, Transformer
 from trivium.model.adapter import has_adapter
 from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_task
@@ -37,6 +37,7 @@ from trivium.tasks.sample import choose_limits
 from trivium.tasks.task import Scorer
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import set_chat_template, stop_ids
+from trivium.training.checkpoint import keep_compute_dtype
 from trivium.training.tuning import MixConfig, TuneRecipe, resolve_tuning
 
 SHOWN = 6
@@ -247,7 +248,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
 
     loader = lay_out(sets, weights=weights, swap=recipe.swap)
     valid = lay_out([encoded["valid"].samples])
-    machine = inspect_machine()
+    fingerprint = keep_compute_dtype(Path(recipe.run), compute_fingerprint())
     data = {
         "parts": {part: {"rows": each.rows, "examples": len(each.samples)} for part, each in encoded.items()},
         "too_long": encoded["train"].too_long,
@@ -260,10 +261,10 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
         valid=valid,
         samples=_first_rows(encoded["valid"].samples, recipe.scored_rows),
         tokenizer=tokenizer,
-        fingerprint={**compute_fingerprint(), "data": f"{loader.fingerprint} {hash_weights(subject.model)}"},
+        fingerprint={**fingerprint, "data": f"{loader.fingerprint} {hash_weights(subject.model)}"},
         data=data,
-        compute_dtype=getattr(torch, machine.compute_dtype),
-        device=machine.device,
+        compute_dtype=getattr(torch, fingerprint["compute_dtype"]),
+        device=fingerprint["device"],
     )
 
 
