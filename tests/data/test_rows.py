@@ -180,6 +180,15 @@ def test_other_lists_of_data_are_no_articles(tmp_path: Path, line: str) -> None:
     assert not bad and [row.values for row in rows] == [json.loads(line)] * 2
 
 
+@pytest.mark.parametrize("whole", [json.dumps({"data": ARTICLES, "version": "1.1"}), '[{"text": "a"}, {"text": "b"}]'])
+@pytest.mark.parametrize("more", ["{whole}", '{{"text": "b"}}', ", 1", "\n" * 9 + "x" * 300_000])
+def test_what_comes_after_a_list_is_told(tmp_path: Path, whole: str, more: str) -> None:
+    first, _ = read(write(tmp_path / "a.json", f"{whole}\n\n"))
+    rows, bad = read(write(tmp_path / "b.json", f"{whole}\n{more.format(whole=whole)}\n"))
+    assert [row.values for row in rows] == [row.values for row in first] and len(rows) > 1
+    assert bad == [(1, "after the list comes more than its end; only the list is read")]
+
+
 def test_what_ends_before_its_data_is_read_by_lines(tmp_path: Path) -> None:
     rows, bad = read(write(tmp_path / "a.json", '{"version":\n"1",\n{"a": 1}\n'))
     assert len(rows) == 1 and bad == [(1, "not JSON"), (2, "not JSON")]

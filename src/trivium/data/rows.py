@@ -151,7 +151,7 @@ def _read_json(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarant
         while place >= len(head[0][1]):
             place -= len(head.pop(0)[1])
         head[0] = (head[0][0], head[0][1][place:])
-        for number, article in _read_list(file, chain(head, lines), quarantine):
+        for number, article in _read_list(file, chain(head, lines), quarantine, begun='{"data": []'):
             yield from _read_article(file, number, article, quarantine)
     else:
         is_list = LIST.match("".join(line for _, line in head))
@@ -212,10 +212,14 @@ def _read_article(file: Path, number: int, article: Any, quarantine: Quarantine)
         quarantine.put(file, number, f"no article with paragraphs, qas and context: {error}", str(article)[:200])
 
 
-def _read_list(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
+def _read_list(
+    file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarantine, *, begun: str = "[]"
+) -> Iterator[tuple[int, Any]]:
+    """The items of a list as they come; `begun` is what stands before its end, without its items."""
+    blocks = _blocks(lines)
     decoder, held, wanted = json.JSONDecoder(), "", 0
     number, gap = 1, LIST  # then commas
-    for block in chain(_blocks(lines), [None]):
+    for block in chain(blocks, [None]):
         held += block or ""
         if block and len(held) < wanted:
             continue
@@ -238,6 +242,15 @@ def _read_list(file: Path, lines: Iterator[tuple[int, str]], quarantine: Quarant
             yield number, record
             number += held.count("\n", start, at)
         if held[at : at + 1] == "]":
+            rest = held[at + 1 :]
+            while len(rest) <= RECORD_BYTES and (more := next(blocks, "")):
+                rest += more
+            try:
+                json.loads(begun + rest)
+            except (ValueError, RecursionError):
+                quarantine.put(
+                    file, number, "after the list comes more than its end; only the list is read", rest[:200]
+                )
             return
         held, wanted = held[at:], 2 * (len(held) - at)  # what is not whole yet is tried again when it has doubled
     quarantine.put(file, number, "a JSON list without its end", held[:200])
