@@ -12,7 +12,7 @@ from tests.training.runs import settings_for, write_text
 from trivium import load, load_config, load_recipe, pipeline
 from trivium.cli import main
 from trivium.config import to_dict
-from trivium.errors import ConfigError
+from trivium.errors import ConfigError, DataError
 from trivium.hub.convert import read_json, read_tensors
 from trivium.hub.starters import served_tasks
 from trivium.training import starter
@@ -145,6 +145,13 @@ def test_what_no_starter_can_be_is_refused(
     }.items():
         with pytest.raises(ConfigError, match=f"tiny has {wrong}"):
             replace(made, **found)
+    manifest, index = read_json(Path(made.sources[0]) / "LICENCES.json"), {"name": "main", "kind": "Debian index"}
+    for day in ("one", "two"):
+        (tmp_path / day).mkdir()
+        packages = [index | {"version": day, "licence": "free", "sha256": day}]
+        (tmp_path / day / "LICENCES.json").write_text(json.dumps(manifest | {"packages": packages}))
+    with pytest.raises(DataError, match=r"two was made of another main than .*one; expected the same index"):
+        make_starter(replace(made, sources=(str(tmp_path / "one"), str(tmp_path / "two"))), quiet=True)
     with pytest.raises(ConfigError, match="there is no source 'nowhere'"):
         make_starter(replace(made, sources=(str(tmp_path / "nowhere"),)), quiet=True)
     monkeypatch.setattr(starter, "LARGEST_BYTES", 10_000)

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -85,6 +85,22 @@ def read_licences(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); expected a corpus's manifest; build it again") from error
     return found
+
+
+def check_agreement(folders: Iterable[Path]) -> None:
+    """Raise `DataError` where two corpora were made of different states of one index of Debian.
+
+    What is held out follows from the index: of another one, a row that one corpus tests on may be in the other.
+    """
+    known: dict[str, tuple[str, Path]] = {}
+    for folder in folders:
+        for package in read_licences(folder)["packages"]:
+            digest, other = known.setdefault(package["name"], (package.get("sha256", ""), folder))
+            if package["kind"] == "Debian index" and digest != package.get("sha256", ""):
+                raise DataError(
+                    f"{folder} was made of another {package['name']} than {other}; expected the same index, or what "
+                    "one holds out may be in the other; delete both and build them again"
+                )
 
 
 def _write_parts(folder: Path, rows: Made) -> Counter[str]:

@@ -21,7 +21,7 @@ from trivium.generation.settings import combine_settings
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load, load_model, load_tokenizer, model_card, save_model
 from trivium.hub.decoding import read_generation, read_task
-from trivium.sources.catalogue import build_source, read_licences
+from trivium.sources.catalogue import build_source, check_agreement, read_licences
 from trivium.tasks import Limits
 from trivium.training.checkpoint import list_checkpoints
 from trivium.training.finetuning import finetune
@@ -90,7 +90,7 @@ def make_starter(
     for corpus in map(Path, recipe.sources):
         if not corpus.is_dir():
             build_source(corpus.name, corpus, progress=progress)
-        read_licences(corpus)  # before hours of training, not after them
+    check_agreement(map(Path, recipe.sources))
     source = Path(pretrain(recipe.pretrain, restart=restart, progress=progress, quiet=quiet).folder)
     runs = [Path(recipe.pretrain.run)]
     if recipe.finetune is not None:
