@@ -107,11 +107,13 @@ def judge_model(
     make: Callable[[int], str],
     seeds: int,
     pretrained_seconds: float = 0.0,
+    decoding: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> System:
     """Fine-tune what `make(seed)` gives (a folder) once a seed, and judge each on the test set.
 
-    `settings` are `finetune`'s. A seed whose run is finished and judged is read, not trained again.
+    `settings` are `finetune`'s, `decoding` is laid over the task's. A seed whose run is finished and judged is read,
+    not trained again.
     """
     judged, results, speeds = [], [], []
     limits = Limits(settings["source_tokens"], settings.get("target_tokens", 128), "truncate")
@@ -123,7 +125,9 @@ def judge_model(
             folder, task, data, run=str(run), seed=seed, progress=say, quiet=True, on_long="truncate", **settings
         )
         stamp = json.loads((run / "result.json").read_text(encoding="utf-8"))["weights"]
-        judged.append(_judge(run / "judged.json", task, data, stamp=stamp, models={name: result.folder}, limits=limits))
+        kept = f"{stamp} {json.dumps(decoding or {}, sort_keys=True)}"
+        how = {"models": {name: result.folder}, "limits": limits, "decoding": decoding}
+        judged.append(_judge(run / "judged.json", task, data, stamp=kept, **how))
         results.append(result)
         read = result.steps * settings.get("rows_per_batch", 16)
         speeds.append(read * _mean_tokens(folder, data, limits) / max(result.seconds, 1e-3))

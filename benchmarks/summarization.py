@@ -15,7 +15,7 @@ numbers say nothing.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from table import make_parser, show_works
 TASK = "summarization"
 # What was found to learn best on held-out rows: other names in half of the examples, so that few are known by heart.
 SETTINGS: dict[str, Any] = {"source_tokens": 256, "target_tokens": 40, "rows_per_batch": 16, "swap": 0.5}
+SIGN = {"prefix": "summarize: ", "save": {"best": "rougeL", "evaluate_at": [0.25, 0.5, 0.75]}}
 SHORT: dict[str, Any] = SETTINGS | {"source_tokens": 128, "target_tokens": 64, "rows_per_batch": 48, "dropout": 0.1}
 DECODER_BYTES = 20_000_000  # of text in memory, more than half an hour of a CPU reads
 BASELINES = ("lead", "lead-cut", "textrank", "nearest")
@@ -33,23 +34,33 @@ KEYS = ("rouge1", "rouge2", "rougeL")
 
 @dataclass(frozen=True)
 class Work:
-    """A corpus of pairs, what is pretrained for it, how it is learned, and the goal over the best of the baselines, in
-    points; `more` is a corpus of further training rows."""
+    """A corpus of pairs, what is pretrained for it, how and how long it is learned, what is laid over the task's
+    decoding, and the goal over the best of the baselines, in points; `more` is a corpus of further training rows."""
 
     source: str
     over_baselines: float
     tokenizer: Mapping[str, Any]
     settings: Mapping[str, Any]
     rate: float
-    epochs: float = 3.0
+    budget: Mapping[str, float]
+    decoding: Mapping[str, Any] = field(default_factory=dict)
     more: str = ""
 
 
 ONE_EACH = {"single_characters": True}  # a character a token: what copies characters has to see them
 WORKS = {
-    "en": Work("debian-descriptions", 6.0, {"vocab_size": 5900}, SETTINGS, 8e-4, more="debian-releases"),
-    "zh": Work("idioms-zh", 5.0, {"vocab_size": 6400} | ONE_EACH, SHORT, 1.2e-3, epochs=12.0),
-    "manpages": Work("manpages-zh", 5.0, {"vocab_size": 4096} | ONE_EACH, SETTINGS, 8e-4, epochs=10.0),
+    "en": Work(
+        "debian-descriptions",
+        6.0,
+        {"vocab_size": 5900, "prefix_space": True},
+        SETTINGS | SIGN,
+        8e-4,
+        {"minutes": 45},
+        {"num_beams": 8, "max_new_tokens": 40},
+        more="debian-releases",
+    ),
+    "zh": Work("idioms-zh", 5.0, {"vocab_size": 6400} | ONE_EACH, SHORT, 1.2e-3, {"minutes": 42}),
+    "manpages": Work("manpages-zh", 5.0, {"vocab_size": 4096} | ONE_EACH, SETTINGS, 8e-4, {"epochs": 10}),
 }
 OVER_NOTHING = 3.0
 
@@ -188,18 +199,20 @@ def measure(name: str, options: Any) -> list[str]:
     say(f"{name}: pretraining the decoder for {options.minutes:g} minutes")
     shape = build_decoder(pretrained, place)
     decoder, decoder_before = pretrain_decoder(shape, text, place / "decoder/pretrained", options.minutes)
-    settings = {**work.settings, "epochs": options.epochs or work.epochs}
+    settings = {**work.settings, **({"epochs": options.epochs} if options.epochs else work.budget)}
     if work.more:
         more = open_data(work.more, options.root, place / work.more, options.limit)
         share = len(read_part(more, "train")) / len(read_part(data, "train"))
-        settings["mix"] = [{"task": TASK, "data": str(more), "weight": share}]
+        sign = settings.get("prefix", "")
+        settings["mix"] = [{"task": TASK, "data": str(more), "weight": round(share, 2), "prefix": sign}]
     if name == "zh":
         settings["mix"] = write_idiom_tasks(data, place)
 
     def judge(system: str, make: Any, seconds: float = 0.0, **own: Any) -> None:
         found = judge_model(
-            place, system, TASK, data, make=make, seeds=options.seeds, pretrained_seconds=seconds, **(settings | own)
-        )
+            place, system, TASK, data, make=make, seeds=options.seeds, pretrained_seconds=seconds,
+            decoding=work.decoding, **(settings | own),
+        )  # fmt: skip
         systems.append(found)
 
     ours = {"optimizer": {"rate": work.rate, "beta2": 0.999}}
