@@ -126,10 +126,10 @@ def judge(task: str, folder: str, rows: list[dict[str, Any]]) -> str:
     from trivium.evaluation.likelihood import evaluate_loss
     from trivium.evaluation.metrics import METRICS
     from trivium.hub.auto import load
-    from trivium.tasks import TASKS, Limits, encode_rows
+    from trivium.tasks import Limits, encode_rows, find_task
 
     model, tokenizer = load(folder)
-    found, limits = TASKS[task], Limits(SOURCE, TARGET, "truncate")
+    found, limits = find_task(task), Limits(SOURCE, TARGET, "truncate")
     samples = encode_rows(found, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples
     examples = [sample.example for sample in samples]
     batches = [collate(examples[at : at + 16], model.config.pad_id) for at in range(0, len(examples), 16)]

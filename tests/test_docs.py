@@ -1,8 +1,10 @@
 """What the documents say is run: Python snippets, shell verbs, links, and the length of the README."""
 
+import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,17 @@ def test_files_that_pages_name_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"`(src/trivium/[\w./]*)`", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import_what_exists(script: Path) -> None:
+    """Their imports are lazy and they run for hours: a name that moved would be found at the end."""
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "trivium":
+            module = import_module(str(node.module))
+            for each in node.names:
+                assert hasattr(module, each.name), f"{script.name}:{node.lineno}: {node.module} has no {each.name}"
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.name)
