@@ -35,7 +35,8 @@ KEYS = ("rouge1", "rouge2", "rougeL")
 @dataclass(frozen=True)
 class Work:
     """A corpus of pairs, what is pretrained for it, how and how long it is learned, what is laid over the task's
-    decoding, and the goal over the best of the baselines, in points; `more` is a corpus of further training rows."""
+    decoding, and the goal over the best of the baselines, in points; `more` is a corpus of further training rows,
+    `beside` one of text to pretrain on."""
 
     source: str
     over_baselines: float
@@ -45,6 +46,7 @@ class Work:
     budget: Mapping[str, float]
     decoding: Mapping[str, Any] = field(default_factory=dict)
     more: str = ""
+    beside: str = ""
 
 
 ONE_EACH = {"single_characters": True}  # a character a token: what copies characters has to see them
@@ -59,7 +61,16 @@ WORKS = {
         {"num_beams": 8, "max_new_tokens": 40},
         more="debian-releases",
     ),
-    "zh": Work("idioms-zh", 5.0, {"vocab_size": 6400} | ONE_EACH, SHORT, 1.2e-3, {"minutes": 42}),
+    "zh": Work(
+        "idioms-zh",
+        5.0,
+        {"vocab_size": 6400} | ONE_EACH,
+        SHORT,
+        1.2e-3,
+        {"minutes": 42},
+        {"num_beams": 8, "no_repeat_ngram_size": 2, "max_new_tokens": 16},
+        beside="poetry-zh",
+    ),
     "manpages": Work("manpages-zh", 5.0, {"vocab_size": 4096} | ONE_EACH, SETTINGS, 8e-4, {"epochs": 10}),
 }
 OVER_NOTHING = 3.0
@@ -78,14 +89,22 @@ def read_training(data: Path) -> list[dict[str, str]]:
     return [row | {name: spare(row[name]) for name in ("origin", "example") if name in row} for row in rows]
 
 
-def write_text(data: Path, place: Path) -> Path:
-    """What there is to pretrain on without another corpus: all that the training rows say, the idiom in its example."""
-    path, rows = place / "text.jsonl", []
+def write_text(data: Path, place: Path, beside: Path | None = None) -> Path:
+    """What there is to pretrain on without another corpus: all that the training rows say, the idiom in its example,
+    and about as many characters of a corpus `beside`, without rows in which a held-out target stands."""
+    from seeds import read_part
+
+    path, texts = place / "text.jsonl", []
     for row in read_training(data):
         example = row.get("example", "").split("★")[0].replace("～", row["target"])
-        rows.append({"text": "\n".join(filter(None, (row["source"], row["target"], row.get("origin", ""), example)))})
+        texts.append("\n".join(filter(None, (row["source"], row["target"], row.get("origin", ""), example))))
+    if beside is not None:
+        held = {row["target"] for part in ("valid", "test") for row in read_part(data, part)}
+        other = [row["text"] for row in read_part(beside, "train")]
+        every = max(sum(map(len, other)) // sum(map(len, texts)), 1)
+        texts += [text for text in other[::every] if not any(target in text for target in held)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), encoding="utf-8")
     return path
 
 
@@ -189,7 +208,8 @@ def measure(name: str, options: Any) -> list[str]:
     work = WORKS[name]
     place = options.root / "runs/benchmarks/summarization" / (f"{name}-{options.limit}" if options.limit else name)
     data = open_data(work.source, options.root, place, options.limit)
-    text = options.text or write_text(data, place)
+    beside = open_data(work.beside, options.root, place / work.beside, options.limit) if work.beside else None
+    text = options.text or write_text(data, place, beside)
     systems = [judge_baseline(place, TASK, data, each) for each in BASELINES]
     if options.pretrained:
         pretrained, before = str(options.pretrained), _read_seconds(options.pretrained)

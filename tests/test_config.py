@@ -1,14 +1,16 @@
 """Config files: what is written reads back equal, and what is wrong is named before any work."""
 
-from dataclasses import FrozenInstanceError, dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import yaml
 
-from trivium.config import SCHEMA, from_dict, load_config, save_config, to_dict
+from trivium.config import SCHEMA, change_config, from_dict, load_config, save_config, to_dict
 from trivium.errors import ConfigError
+from trivium.model.adapter import LoraConfig
+from trivium.training.tuning import TuneRecipe
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,48 @@ def test_overrides_win_over_the_file_in_their_order(tmp_path: Path) -> None:
         ("spare=null", Tree()),
         ("leaf.path=a=b", Tree(leaf=Leaf(path="a=b"))),
         ('leaf.path="12"', Tree(leaf=Leaf(path="12"))),
+        ("leaf.path=summarize: ", Tree(leaf=Leaf(path="summarize: "))),
+        ("leaf.path=", Tree(leaf=Leaf(path=""))),
     ],
 )
 def test_an_override_is_read_as_yaml(override: str, expected: Tree) -> None:
     assert load_config(Tree, None, [override]) == expected
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One of two, so that what is named stands alone."""
+
+    STANDS_ALONE: ClassVar[bool] = True
+    miles: float = 0.0
+    hours: float = 0.0
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Groups whose defaults are not their classes' own."""
+
+    leaf: Leaf = field(default_factory=lambda: Leaf(rate=7.0, path="fir"))
+    walk: Unit = field(default_factory=lambda: Unit(miles=3.0))
+    tree: Tree | None = None
+
+
+def test_a_group_in_part_keeps_its_holders_defaults() -> None:
+    given = {"leaf": {"path": "oak"}, "walk": {"hours": 2}, "tree": {"leaf": {"rate": 3.0}}}
+    forest = from_dict(Forest, given)
+    assert forest.leaf == Leaf(rate=7.0, path="oak") and forest.walk == Unit(hours=2.0)
+    assert forest.tree == Tree(leaf=Leaf(rate=3.0))
+    changed = change_config(forest, {"leaf": {"rate": 1.0}, "walk": {"miles": 1}, "tree": {"height": 2}})
+    assert changed.leaf == Leaf(rate=1.0, path="oak") and changed.walk == Unit(miles=1.0)
+    assert changed.tree == Tree(height=2, leaf=Leaf(rate=3.0))
+
+
+def test_fine_tuning_keeps_what_it_has_of_its_own() -> None:
+    recipe = load_config(TuneRecipe, None, ["save.patience=2", "optimizer.rate=0.001", "schedule.warmup=0.1"])
+    own = TuneRecipe()
+    assert recipe.save == replace(own.save, patience=2) and recipe.optimizer == replace(own.optimizer, rate=1e-3)
+    assert recipe.schedule == replace(own.schedule, warmup=0.1)
+    assert load_config(TuneRecipe, None, ["lora=null", "lora.rank=4"]).lora == LoraConfig(rank=4)
 
 
 def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ type or a newer schema is one sentence before any work begins.
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -42,7 +42,11 @@ def load_config(cls: type[T], path: str | Path | None = None, overrides: Sequenc
 
 
 def from_dict(cls: type[T], settings: Mapping[str, Any]) -> T:
-    """A validated `cls` from nested mappings; raises `ConfigError` as `load_config` does."""
+    """A validated `cls` from nested mappings; raises `ConfigError` as `load_config` does.
+
+    A group that names some of its settings keeps what its holder has for the others, not what its class has; a group
+    whose class says `STANDS_ALONE` is taken as it is given.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     settings = dict(settings)
@@ -51,7 +55,7 @@ def from_dict(cls: type[T], settings: Mapping[str, Any]) -> T:
         raise ConfigError(f"the settings have schema {schema}; this version reads up to {SCHEMA}; upgrade trivium")
     _reject_unknown(cls, settings, "")
     try:
-        return TypeAdapter(cls).validate_python(settings)
+        return TypeAdapter(cls).validate_python(_lay_over(cls, _default_groups(cls), settings))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -61,9 +65,13 @@ def from_dict(cls: type[T], settings: Mapping[str, Any]) -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain dictionaries of a config dataclass, `schema` first, ready for YAML or JSON."""
+    return {"schema": SCHEMA, **_to_plain(config)}
+
+
+def _to_plain(config: Any) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
-    return {"schema": SCHEMA, **TypeAdapter(type(config)).dump_python(config, mode="json")}
+    return dict(TypeAdapter(type(config)).dump_python(config, mode="json"))
 
 
 def save_config(config: Any, path: str | Path) -> None:
@@ -74,6 +82,47 @@ def save_config(config: Any, path: str | Path) -> None:
     Path(path).write_text(text, encoding="utf-8")
 
 
+def change_config(config: T, settings: Mapping[str, Any]) -> T:
+    """A config with some settings changed; a group may be given in part. Raises `ConfigError` as `load_config` does."""
+    return from_dict(type(config), _lay_over(type(config), to_dict(config), settings))
+
+
+def read_value(text: str) -> Any:
+    """What `key=VALUE` on a command line means, as YAML has it; what would be a mapping without braces, such as
+    `summarize: `, is a text, and so is nothing. Raises `YAMLError`."""
+    import yaml
+
+    value = yaml.safe_load(text)
+    return text if not text or (isinstance(value, dict) and not text.lstrip().startswith("{")) else value
+
+
+def _lay_over(cls: Any, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others laid over them, group by group; where there is no group below, its defaults are."""
+    laid, hints = {**below, **above}, get_type_hints(cls)
+    for key, value in above.items():
+        kind = _group_of(hints.get(key))
+        if kind is None or not isinstance(value, Mapping):
+            continue
+        lower = below.get(key)
+        if getattr(kind, "STANDS_ALONE", False):
+            lower = {}
+        elif not isinstance(lower, Mapping):
+            lower = _default_groups(kind)
+        laid[key] = _lay_over(kind, lower, value)
+    return laid
+
+
+def _default_groups(cls: Any) -> dict[str, Any]:
+    """The groups that a class has unless told, as plain dictionaries."""
+    made = {each.name: each.default_factory() for each in fields(cls) if each.default_factory is not MISSING}
+    return {name: _to_plain(value) for name, value in made.items() if is_dataclass(value)}
+
+
+def _group_of(hint: Any) -> Any:
+    """The dataclass that a field's type is or may be, if any."""
+    return next((kind for kind in (hint, *getattr(hint, "__args__", ())) if is_dataclass(kind)), None)
+
+
 def _apply(settings: dict[str, Any], override: str) -> None:
     import yaml
 
@@ -82,12 +131,12 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r} is no override; expected key.sub=value, such as budget.minutes=10")
     *parents, last = key.split(".")
     for parent in parents:
-        deeper = settings.setdefault(parent, {})
+        deeper = settings[parent] = {} if settings.get(parent) is None else settings[parent]
         if not isinstance(deeper, dict):
             raise ConfigError(f"{parent} in {override!r} is a value, not a group; expected key.sub=value")
         settings = deeper
     try:
-        settings[last] = yaml.safe_load(text)
+        settings[last] = read_value(text)
     except yaml.YAMLError:
         raise ConfigError(f"the value in {override!r} cannot be read; quote it") from None
 
@@ -104,5 +153,4 @@ def _reject_unknown(cls: Any, settings: Mapping[str, Any], place: str) -> None:
             hint = f"did you mean {place}{near[0]}?" if near else f"known are {', '.join(names)}"
             raise ConfigError(f"there is no setting {place}{key}; {hint}")
         if isinstance(value, Mapping):
-            inner = [kind for kind in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(kind)]
-            _reject_unknown(inner[0] if inner else None, value, f"{place}{key}.")
+            _reject_unknown(_group_of(hints[key]), value, f"{place}{key}.")

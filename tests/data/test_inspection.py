@@ -183,9 +183,9 @@ def test_command(
     for words in (
         "form      pair",
         "train     204 rows",
-        "dropped 1: source is empty",
+        "unusable 1: source is empty",
         "are longer than 100 and would lose",
-        "a run wants --on-long drop, truncate or split",
+        "a run wants --on-long drop or truncate",
         "repeats 2 rows; 1 more nearly (of the first 204); 1 have an earlier input with another output",
         "overlap   2 rows of test (8.7%) have an input that is in train too",
         "example 3 (trained: ⟦so⟧)",

@@ -220,7 +220,8 @@ def test_a_row_in_windows_is_judged_once(task: str, make: Any, tmp_path: Path, t
     )
     found = evaluate_task(task, data, models={"m": result.folder}, part="valid", limits=limits)
     assert len(found.references) == 12 and found.left_out == 0
-    assert found.rows[0].whole == pytest.approx({name: result.scores[name] for name in found.rows[0].whole})
+    whole = {name: result.scores[name] for name in found.rows[0].whole}
+    assert found.rows[0].whole == pytest.approx(whole, rel=1e-4)  # rows are batched in another order
     model, opened = load(result.folder)
     samples = encode_rows(
         find_task(task), rows, model.config, opened, limits=limits, labels=model.config.labels

@@ -100,7 +100,7 @@ def _describe(report: "RowsReport", note: str, *, colour: bool) -> list[str]:
 def _describe_part(name: str, part: "PartReport", report: "RowsReport") -> list[str]:
     lines = [f"{name:<9} {part.rows:,} rows"]
     for reason, count in sorted(part.unusable.items(), key=lambda item: -item[1]):
-        lines.append(f"  dropped {count:,}: {reason}")
+        lines.append(f"  unusable {count:,}: {reason}")
     for side, found in part.lengths.items():
         lines.append(
             f"  {side:<7} {report.unit}: shortest {found.shortest:,}, median {found.median:,}, 95 % up to "
@@ -108,7 +108,8 @@ def _describe_part(name: str, part: "PartReport", report: "RowsReport") -> list[
         )
         if report.max_length is not None:
             share = found.cut / max(part.rows, 1)
-            advice = "; a run wants --on-long drop, truncate or split" if share > 0.01 else ""
+            ways = "drop or truncate" if report.form in ("pair", "completion", "chat") else "drop, truncate or split"
+            advice = f"; a run wants --on-long {ways}" if share > 0.01 else ""
             lines.append(
                 f"  {'':<7} {found.cut:,} ({share:.1%}) are longer than {report.max_length:,} and would lose "
                 f"{found.lost:,} ({found.lost / max(found.total, 1):.1%}) tokens{advice}"

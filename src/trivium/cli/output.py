@@ -38,13 +38,13 @@ def open_tokenizer(folder: str) -> None:
         Tokenizer.load(folder)
 
 
-def finite(minutes: float) -> float:
-    """Training time that begins and ends."""
+def finite(amount: float, option: str = "--minutes") -> float:
+    """Training that begins and ends."""
     from trivium.errors import ConfigError
 
-    if not 0 < minutes < math.inf:
-        raise ConfigError(f"--minutes is {minutes}; expected a number above 0, such as 6; change it")
-    return minutes
+    if not 0 < amount < math.inf:
+        raise ConfigError(f"{option} is {amount}; expected a number above 0, such as 6; change it")
+    return amount
 
 
 def say(message: str) -> None:

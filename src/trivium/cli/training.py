@@ -62,9 +62,9 @@ def finetune_command(
     given: list[str] = []
     given += [f"run={run}"] if run else [f"run=runs/{task}"] if not recipe else []
     given += [f"on_long={on_long}"] if on_long else []
-    given += [f"budget={{epochs: {finite(epochs)}}}"] if epochs is not None else []
+    given += [f"budget={{epochs: {finite(epochs, '--epochs')}}}"] if epochs is not None else []
     given += [f"budget={{minutes: {finite(minutes)}}}"] if minutes is not None else []
-    given += [f"lora={{rank: {lora}}}"] if lora else []
+    given += [f"lora.rank={lora}"] if lora else []
     loaded = load_config(TuneRecipe, recipe or None, [*given, *(overrides or [])])
     if columns:
         loaded = replace(loaded, columns=read_mapping(",".join(columns)))

@@ -102,17 +102,22 @@ def _combine(samples: Sequence[Sample], scores: Sequence[Tensor]) -> tuple[list[
 def _join_tags(
     samples: Sequence[Sample], scores: Sequence[Tensor], labels: Sequence[str]
 ) -> tuple[list[Any], list[Any]]:
-    """The tags of each row's words over its windows; a word that was cut in two is judged by its beginning."""
-    rows: dict[int, dict[int, tuple[str, str]]] = {}
+    """The tags of each row's words over its windows; a word that was cut in two is judged by its beginning, and one
+    that was cut off, or has no token, has the tag of no name."""
+    rows: dict[int, list[str]] = {}
+    seen: dict[int, set[int]] = {}
+    references = {sample.number: list(sample.reference) for sample in samples}
     for sample, scores_TC in zip(samples, scores, strict=True):
         assert sample.encoded is not None
         places = np.flatnonzero(sample.example.weights > 0)
         found = [labels[best] for best in scores_TC.argmax(-1)[torch.from_numpy(places)].tolist()]
-        row = rows.setdefault(sample.number, {})
-        for place, tag, wanted in zip(places.tolist(), found, sample.reference, strict=True):
-            row.setdefault(sample.encoded.offsets[place][0], (tag, wanted))
-    answers = [[tag for tag, _ in row.values()] for row in rows.values()]
-    return answers, [[wanted for _, wanted in row.values()] for row in rows.values()]
+        row = rows.setdefault(sample.number, ["O"] * len(sample.reference))
+        known = seen.setdefault(sample.number, set())
+        for place, tag in zip(places.tolist(), found, strict=True):
+            word = sample.encoded.offsets[place][0]
+            row[word] = row[word] if word in known else tag
+            known.add(word)
+    return list(rows.values()), list(references.values())
 
 
 def _extract(samples: Sequence[Sample], scores: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:

@@ -19,6 +19,7 @@ from trivium.evaluation.words import find_spaceless, is_spaceless, split_words
 Average = Literal["micro", "macro", "binary"]
 Labels = Sequence[Collection[Hashable]]
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_MARKED = re.compile(r"[BIESLU]-")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -109,11 +110,15 @@ def entities(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str
 
 
 def find_entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The named things that tags mark: kind, first word, and the word after the last."""
+    """The named things that tags mark: kind, first word, and the word after the last.
+
+    `B-PER I-PER` and its kin are read as marks; of tags without marks (`PER`, `NN`, `5`) neighbours that are equal are
+    one thing, and only `O` is none.
+    """
     spans, before, kind, start = set(), "O", "", 0
     for place, tag in enumerate([*tags, "O"]):
-        mark, named = tag[:1], tag[2:]
-        goes_on = before in "BI" and mark in "IE" and named == kind
+        mark, named = (tag[:1], tag[2:]) if tag == "O" or _MARKED.match(tag) else ("I", tag)
+        goes_on = before in "BI" and mark in "IEL" and named == kind
         if before != "O" and not goes_on:
             spans.add((kind, start, place))
         if mark != "O" and not goes_on:

@@ -53,6 +53,10 @@ def evaluate_task(
     rows, training = _read(task, data, part, columns)
     rows = rows[:limit]
     answered: dict[str, dict[int, Any]] = {}
+    told = {}
+    for name in names:  # before the models, which take longer: what a baseline lacks is found at once
+        say(f"{name}: {len(rows):,} rows")
+        told[name] = answer_baseline(name, task, rows, training)
     for name, folder in folders.items():
         say(f"{name}: {len(rows):,} rows")
         answered[name] = _answer(task, folder, rows, limits or Limits(source=0), decoding or {})
@@ -61,9 +65,7 @@ def evaluate_task(
         raise DataError(f"no row of {data} fits every model; expected some; raise the limits, or say on_long=truncate")
     systems = {name: [found[number] for number in kept] for name, found in answered.items()}
     shown = [rows[number] for number in kept]
-    for name in names:
-        say(f"{name}: {len(shown):,} rows")
-        systems[name] = answer_baseline(name, task, shown, training)
+    systems |= {name: [found[number] for number in kept] for name, found in told.items()}
     comparison = compare_outputs(
         systems,
         [find_reference(task, row) for row in shown],
@@ -133,10 +135,6 @@ def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: 
     own = {key: value for key, value in told.items() if key != "prefix"}
     limits = choose_limits(limits, model.config, tokenizer.model_max_length, task=task)
     samples = encode_rows(task, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples
+    samples = [sample for sample in samples if sample.is_asked(task)]
     answers, _ = answer_samples(model, tokenizer, task, samples, decoding=(read_generation(folder), own, decoding))
-    numbers = dict.fromkeys(sample.number for sample in samples)
-    if task.kind == "tags":  # a word that was cut off has no tag of a name
-        answers = [
-            [*found, *["O"] * (len(rows[n]["tags"]) - len(found))] for n, found in zip(numbers, answers, strict=True)
-        ]
-    return dict(zip(numbers, answers, strict=True))
+    return dict(zip(dict.fromkeys(sample.number for sample in samples), answers, strict=True))

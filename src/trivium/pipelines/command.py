@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from trivium.config import read_value
 from trivium.errors import ConfigError, DataError, RequestError
 from trivium.pipelines.build import pipeline
 
@@ -64,7 +65,7 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         try:
-            found[name] = yaml.safe_load(value)
+            found[name] = read_value(value)
         except yaml.YAMLError:
             found[name] = value
         if not equals or not name:

@@ -52,11 +52,16 @@ def encode_rows(
         raise DataError(
             f"{found.too_long:,} of {found.rows:,} rows are longer than {limits.source} tokens of input or "
             f"{limits.target} of target, the longest has {found.longest:,}; expected at most 1 % to be cut; raise the "
-            "limits, or say on_long=truncate, drop or split"
+            f"limits, or say on_long={' or '.join(ways_out(task))}"
         )
     if not found.samples:
         raise DataError(f"none of {found.rows:,} rows can be used for {task.name}; expected some; look at the data")
     return found
+
+
+def ways_out(task: Task) -> tuple[str, ...]:
+    """What `on_long` can be for rows that are too long; questions are read in windows whatever it says."""
+    return ("truncate", "drop", "split") if task.kind in ("label", "tags", "text") else ("truncate", "drop")
 
 
 def prepare_rows(task: Task, rows: Iterable[Row]) -> Iterable[Row]:

@@ -68,20 +68,25 @@ def encode_text(setting: Setting, row: Row, number: int) -> Found:
 
 
 def encode_chat(setting: Setting, row: Row, number: int) -> Found:
-    """A chat, of which what the assistant says is learned; the last answer is what is asked for."""
+    """A chat, of which what the assistant says is learned; its last answer is what is asked for, if what stands before
+    it is within the limit."""
     tokenizer, limits, messages = setting.tokenizer, setting.limits, row["messages"]
+    if limits.on_long == "split":
+        raise ConfigError(
+            f"on_long=split for {setting.task.name}; an answer belongs to what was said; say truncate or drop"
+        )
     ids, trained = encode_chat_training(tokenizer, messages, tools=row.get("tools"))
     excess = _beyond(len(ids), limits.source)
-    if excess and limits.on_long in ("drop", "split"):
+    if excess and limits.on_long == "drop":
         return [], excess
     ids, trained = ids[: limits.source], trained[: limits.source]
     if not any(trained[1:]):
         return [], max(excess, 1)
     example = _example(ids[:-1], ids[1:], [float(each) for each in trained[1:]])
-    if messages[-1].get("role") != "assistant":
-        return [Sample(example, "", row, number)], excess
-    prompt = encode_chat_prompt(tokenizer, messages[:-1], tools=row.get("tools"))
-    return [Sample(example, messages[-1].get("content") or "", row, number, tuple(prompt))], excess
+    last = find_last_answer(messages)
+    prompt = encode_chat_prompt(tokenizer, messages[:last], tools=row.get("tools"))
+    asked = tuple(prompt) if len(prompt) < limits.source else ()
+    return [Sample(example, messages[last].get("content") or "", row, number, asked)], excess
 
 
 def encode_label(setting: Setting, row: Row, number: int) -> Found:
@@ -128,8 +133,7 @@ def encode_tags(setting: Setting, row: Row, number: int) -> Found:
             if side == 0 and word != before:
                 targets[place], weights[place], before = _label_id(setting, tags[word], number), 1.0, word
         example = _example(part.ids, targets, weights, encoded=part, setting=setting)
-        kept = [tags[part.offsets[place][0]] for place, weight in enumerate(weights) if weight]
-        samples.append(Sample(example, kept, row, number, encoded=part))
+        samples.append(Sample(example, tags, row, number, encoded=part))
     return samples, excess
 
 
@@ -164,6 +168,12 @@ ENCODERS: dict[Kind, Callable[[Setting, Row, int], Found]] = {
     "tags": encode_tags,
     "answer": encode_answer,
 }
+
+
+def find_last_answer(messages: Sequence[Any]) -> int:
+    """The place of the assistant's last message; of a chat without one, that of the last message."""
+    answers = [place for place, each in enumerate(messages) if each.get("role") == "assistant"]
+    return answers[-1] if answers else len(messages) - 1
 
 
 def label_names(value: Any) -> list[str]:

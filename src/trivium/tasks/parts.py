@@ -6,7 +6,7 @@ from typing import Any
 
 from trivium.data.parts import Values, hold_out_rows, read_parts
 from trivium.tasks.encode import prepare_rows
-from trivium.tasks.kinds import label_names
+from trivium.tasks.kinds import find_last_answer, label_names
 from trivium.tasks.task import Row, Task
 
 # The column whose text must not stand in two parts.
@@ -34,9 +34,10 @@ def hold_out_valid(
 
 
 def find_source(task: Task, row: Row) -> str:
-    """What a row asks, as one text to show; of a chat all before the last message."""
+    """What a row asks, as one text to show; of a chat all before the last answer."""
     if task.kind == "chat":
-        return "\n".join(f"{each.get('role')}: {each.get('content') or ''}" for each in row["messages"][:-1])
+        before = row["messages"][: find_last_answer(row["messages"])]
+        return "\n".join(f"{each.get('role')}: {each.get('content') or ''}" for each in before)
     if task.kind == "tags":
         return " ".join(row["tokens"])
     return "\n".join(row[name] for name in ASKED[task.kind] if row.get(name))
@@ -47,7 +48,7 @@ def find_reference(task: Task, row: Row) -> Any:
     if task.kind == "pair":
         return row["target"]
     if task.kind == "chat":
-        return row["messages"][-1].get("content") or ""
+        return row["messages"][find_last_answer(row["messages"])].get("content") or ""
     if task.kind == "tags":
         return label_names(row["tags"])
     if task.kind == "answer":

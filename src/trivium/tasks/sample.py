@@ -53,6 +53,10 @@ class Sample:
     prompt: tuple[int, ...] = ()
     encoded: Encoded | None = None
 
+    def is_asked(self, task: Task) -> bool:
+        """Whether the model can be asked: not for a text of its own, nor after more than it reads."""
+        return bool(self.prompt) or not task.writes
+
 
 @dataclass(frozen=True)
 class Setting:

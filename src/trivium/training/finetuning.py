@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trivium.config import from_dict, load_config, save_config, to_dict
+from trivium.config import change_config, load_config, save_config, to_dict
 from trivium.errors import CheckpointError, ConfigError
 from trivium.hub.adapter import save_adapter
 from trivium.hub.auto import load_model, save_model
@@ -106,7 +106,7 @@ def finetune(
 def _checked(recipe: TuneRecipe, settings: dict[str, Any]) -> TuneRecipe:
     """The recipe with the settings of a call, checked as a file's are; a budget may be named by its unit."""
     budget = {name: settings.pop(name) for name in BudgetConfig.__dataclass_fields__ if name in settings}
-    return from_dict(TuneRecipe, to_dict(recipe) | settings | ({"budget": budget} if budget else {}))
+    return change_config(recipe, settings | ({"budget": budget} if budget else {}))
 
 
 def _begin(subject: Subject, course: TuneCourse) -> TrainState:

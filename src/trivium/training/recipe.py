@@ -7,7 +7,7 @@ learning rate for each family; builds nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from trivium.config import load_config, to_dict
 from trivium.data.objective import ObjectiveConfig
@@ -69,6 +69,7 @@ class SizeConfig:
 class BudgetConfig:
     """How long to train: exactly one of minutes of training time, steps, tokens of text, or epochs of the data."""
 
+    STANDS_ALONE: ClassVar[bool] = True  # one unit named is another default gone
     minutes: float = 0.0
     steps: int = 0
     tokens: int = 0

@@ -4,10 +4,11 @@ Knows where rows come from and how they become samples; the loop does the traini
 """
 
 import hashlib
+import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.compare import Comparison, compare_outputs
 from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
-from trivium.evaluation.metrics import METRICS
+from trivium.evaluation.metrics import METRICS, load_sacrebleu
 from trivium.hub.auto import load_model, load_model_config, load_tokenizer
 from trivium.hub.decoding import read_task
 from trivium.hub.resolve import resolve_folder
@@ -54,6 +55,7 @@ class Subject:
     parts: dict[str, list[Values]]
     labels: tuple[str, ...] = ()
     in_memory: bool = False
+    read_settings: Callable[[str], Mapping[str, Any]] = dict  # what the model's own config says of a task
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,17 @@ class TuneCourse:
     samples: list[Sample]
     tokenizer: Tokenizer
     fingerprint: dict[str, str]
+    limits: Limits = field(default_factory=Limits)
     data: dict[str, Any] = field(default_factory=dict)
     compute_dtype: torch.dtype = torch.float32
     device: str = "cpu"
 
     @cached_property
     def decoding(self) -> dict[str, Any]:
-        """The settings that texts are written with, which the folder will have too."""
-        ends = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
-        return {**self.task.decoding, **ends} if self.task.writes else {}
+        """The settings that texts are written with, which the folder will have too: as long as what was learned."""
+        own: dict[str, Any] = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
+        own |= {"max_new_tokens": self.limits.target} if self.task.kind == "pair" else {}
+        return {**self.task.decoding, **own} if self.task.writes else {}
 
     @property
     def prefixes(self) -> dict[str, dict[str, Any]]:
@@ -134,6 +138,8 @@ def find_metric(task: Task) -> Scorer:
     """What scores the answers of a task; raises `ConfigError` for a name of none."""
     if not isinstance(task.metric, str):
         return task.metric
+    if task.metric == "bleu":
+        load_sacrebleu()
     if task.metric not in METRICS:
         known = ", ".join(METRICS)
         raise ConfigError(
@@ -170,7 +176,10 @@ def open_subject(
             warnings.filterwarnings("ignore", message="the file has no fitting weights")
             problem = found.problem if head == "sequence" else None
             opened = load_model(folder, head=head, labels=names, problem=problem, dropout=recipe.dropout)
-        return Subject(own, opened, _ready(found, tokenizer or load_tokenizer(folder)), parts, labels)
+        told = partial(read_task, folder)
+        return Subject(
+            own, opened, _ready(found, tokenizer or load_tokenizer(folder)), parts, labels, read_settings=told
+        )
     network = getattr(model, "transformer", model)
     if not isinstance(network, Transformer) or tokenizer is None:
         raise ConfigError(
@@ -184,8 +193,14 @@ def open_subject(
             "pass its name instead, and it is opened so"
         )
     _check_head(found, network, labels)
-    found = with_prefix(found, getattr(model, "tasks", {}).get(found.name, {}), recipe.prefix)
-    return Subject(found, network, _ready(found, tokenizer), parts, network.config.labels, in_memory=True)
+    tasks: Mapping[str, Any] = getattr(model, "tasks", {})
+    found, labels = with_prefix(found, tasks.get(found.name, {}), recipe.prefix), network.config.labels
+    told = partial(_task_of, tasks)
+    return Subject(found, network, _ready(found, tokenizer), parts, labels, in_memory=True, read_settings=told)
+
+
+def _task_of(tasks: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return dict(tasks.get(name, {}))
 
 
 def _check_head(task: Task, network: Transformer, labels: tuple[str, ...]) -> None:
@@ -210,12 +225,13 @@ def _ready(task: Task, tokenizer: Tokenizer) -> Tokenizer:
 
 
 def read_tuning_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list[Values]]:
-    """The rows of a data set as the task reads them, with a held-out part; raises `DataError`."""
+    """The rows of a data set as the task reads them, with a held-out part in an order that says nothing, because only
+    the first of its rows are judged and files may be sorted by label; raises `DataError`."""
     parts = read_task_parts(task, data, columns=recipe.columns)
     if not parts.get("valid"):
         train, valid = hold_out_valid(task, parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed)
         parts = {**parts, "train": train, "valid": valid}
-    return parts
+    return {**parts, "valid": random.Random(0).sample(parts["valid"], len(parts["valid"]))}
 
 
 def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
@@ -259,9 +275,10 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
         task=task,
         train=loader,
         valid=valid,
-        samples=_first_rows(encoded["valid"].samples, recipe.scored_rows),
+        samples=_first_rows([each for each in encoded["valid"].samples if each.is_asked(task)], recipe.scored_rows),
         tokenizer=tokenizer,
         fingerprint={**fingerprint, "data": f"{loader.fingerprint} {hash_weights(subject.model)}"},
+        limits=limits,
         data=data,
         compute_dtype=getattr(torch, fingerprint["compute_dtype"]),
         device=fingerprint["device"],
@@ -292,7 +309,7 @@ def _encode_mix(mix: MixConfig, subject: Subject, limits: Limits) -> list[Sample
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
     parts = read_task_parts(task, mix.data)  # whole: what is judged is the first data set's
-    task = replace(task, prefix=task.prefix if mix.prefix is None else mix.prefix)
+    task = with_prefix(task, subject.read_settings(task.name), mix.prefix)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 
 

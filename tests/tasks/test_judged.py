@@ -1,0 +1,136 @@
+"""What is judged of a data set: a fair sample, every word, and of a chat what the model can be asked."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.tuned import ANIMALS, make_model, make_tokenizer, pairs, write_rows
+from trivium import evaluate_task, finetune
+from trivium.errors import ConfigError
+from trivium.evaluation.answer import answer_samples
+from trivium.evaluation.metrics import entities
+from trivium.hub.auto import load
+from trivium.tasks import Limits, encode_rows, find_task
+from trivium.tasks.parts import find_reference, find_source
+from trivium.tokenizer import Tokenizer
+from trivium.tokenizer.chat_mask import set_chat_template
+from trivium.training.tune_course import gather_course, open_subject, read_tuning_parts
+from trivium.training.tuning import MixConfig, TuneRecipe
+
+SAYS = {"role": "assistant", "content": "red"}
+ASKS = {"role": "user", "content": "the owl is"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return make_tokenizer()
+
+
+def test_the_rows_that_are_judged_are_of_all_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"{label} {n}", "label": label} for label in ("bad", "good") for n in range(400)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    recipe = TuneRecipe(valid_fraction=0.5)
+    valid = read_tuning_parts(find_task("text-classification"), data, recipe)["valid"]
+    first = [row["label"] for row in valid[:100]]
+    assert len(valid) == 400 and 30 < first.count("bad") < 70
+    assert valid == read_tuning_parts(find_task("text-classification"), data, recipe)["valid"]
+
+
+def test_tags_without_marks_are_told_apart() -> None:
+    assert entities([["5", "O", "NN"]], [["3", "O", "VB"]])["f1"] == 0.0
+    assert entities([["PER", "PER", "O"]], [["PER", "PER", "O"]])["f1"] == 1.0
+    assert entities([["PER", "PER", "O"]], [["PER", "O", "O"]])["f1"] == 0.0
+    assert entities([["B-x", "I-x", "L-x", "U-x"]], [["B-x", "I-x", "L-x", "U-x"]])["recall"] == 1.0
+
+
+def test_a_word_without_a_token_moves_no_tag(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    words = ["cat", "dog", "red"]
+    rows = [{"tokens": words, "tags": ["B-A", "O", "B-C"]}] * 2
+    task, labels = find_task("token-classification"), ("B-A", "B-C", "O")
+    model, opened = load(make_model(tmp_path / "model", "encoder", tokenizer))
+    config = replace(model.config, head="token", labels=labels)
+    samples = encode_rows(task, rows, config, opened, labels=labels).samples
+    for sample in samples:  # a tokenizer that drops the second word, as some drop signs that they do not know
+        assert sample.encoded is not None
+        place = next(
+            at for at, each in enumerate(sample.encoded.offsets) if each[0] == 1 and sample.encoded.sides[at] == 0
+        )
+        sample.example.weights[place] = 0.0
+        assert sample.reference == ["B-A", "O", "B-C"]
+
+    def classify(inputs: Any, types_BT: Any = None) -> torch.Tensor:
+        found = torch.zeros(*inputs.ids.shape, 3)
+        for row in range(len(found)):
+            for place, (word, _) in enumerate(samples[row].encoded.offsets):  # type: ignore[union-attr]
+                found[row, place, (0, 2, 1)[word]] = 1.0
+        return found
+
+    model.classify = classify  # type: ignore[method-assign, assignment]
+    object.__setattr__(model, "config", config)
+    answers, references = answer_samples(model, opened, task, samples)
+    assert answers == references == [["B-A", "O", "B-C"]] * 2
+
+
+def test_a_chat_is_asked_for_its_last_answer(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    task, row = find_task("chat"), {"messages": [ASKS, SAYS, {"role": "user", "content": "the cow is"}]}
+    assert find_reference(task, row) == "red" and find_source(task, row) == "user: the owl is"
+    model, opened = load(make_model(tmp_path / "model", "decoder", tokenizer))
+    set_chat_template(opened)
+    long = {"messages": [{"role": "user", "content": "the owl is " * 60}, SAYS, ASKS, SAYS]}
+    limits = Limits(60, 16, "truncate")
+    samples = encode_rows(task, [row, long], model.config, opened, limits=limits).samples
+    assert samples[0].prompt and samples[0].reference == "red" and samples[0].is_asked(task)
+    assert all(not sample.is_asked(task) for sample in samples[1:])
+    with pytest.raises(ConfigError, match="on_long=split for chat"):
+        encode_rows(task, [long], model.config, opened, limits=Limits(60, 16, "split"))
+
+
+def test_a_run_of_chats_that_end_with_a_question(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"the {a} is {b}"}, SAYS, ASKS]} for a in ANIMALS for b in ANIMALS
+    ]
+    model = make_model(tmp_path / "model", "decoder", tokenizer)
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    result = finetune(str(model), "chat", data, run=str(tmp_path / "run"), steps=2, quiet=True)
+    assert "rouge" in " ".join(result.scores).lower()
+    assert evaluate_task("chat", data, models=[result.folder], part="valid").rows
+
+
+def test_texts_may_be_as_long_as_what_was_learned(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = make_model(tmp_path / "model", "encoder_decoder", tokenizer)
+    data = write_rows(tmp_path / "rows.jsonl", pairs(40))
+    result = finetune(
+        str(model), "summarization", data, run=str(tmp_path / "run"), steps=1, target_tokens=90, quiet=True
+    )
+    kept = json.loads((Path(result.folder) / "generation_config.json").read_text(encoding="utf-8"))
+    assert kept["max_new_tokens"] == 90 and kept["num_beams"] == 4
+
+
+def test_each_set_of_a_mixture_has_the_models_sign_for_its_task(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = make_model(tmp_path / "model", "encoder_decoder", tokenizer)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["task_specific_params"] = {"summarization": {"prefix": "what "}}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    data = write_rows(tmp_path / "rows.jsonl", pairs(40))
+    signs = {None: "what ", "where ": "where ", "": "the "}
+    for given, sign in signs.items():
+        mix = (MixConfig("summarization", str(data), prefix=given),)
+        recipe = TuneRecipe(data=str(data), model=str(model), run=str(tmp_path / "run"), mix=mix)
+        subject = open_subject("summarization", recipe, model=str(model))
+        course = gather_course(subject, recipe, lambda _: None)
+        texts = [subject.tokenizer.decode(list(each.context_ids)) for each in course.train.sets[1]]
+        assert all(text.startswith(sign) for text in texts) and subject.task.prefix == "what "
+
+
+def test_what_a_baseline_lacks_is_found_before_a_model_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*_: Any) -> None:
+        raise AssertionError("a model was asked")
+
+    monkeypatch.setattr("trivium.evaluation.systems._answer", answer)
+    data = write_rows(tmp_path / "rows.jsonl", pairs(10))
+    with pytest.raises(Exception, match="learns from training rows and there are none"):
+        evaluate_task("summarization", data, models=["model"], baselines=["nearest"])
