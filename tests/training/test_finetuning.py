@@ -14,6 +14,7 @@ import torch
 
 from tests.training.runs import contents, loss_log
 from tests.training.tuned import ANIMALS, COLOURS, make_model, make_tokenizer, pairs, write_rows
+from trivium import evaluate_task
 from trivium.errors import ConfigError, DataError
 from trivium.hub.auto import load, load_model
 from trivium.model.adapter import LoraConfig
@@ -53,11 +54,25 @@ def test_pairs_are_learned_and_the_folder_writes(family: str, tmp_path: Path, to
     result = tune(str(model), "summarization", data, tmp_path / "run")
     assert result.before["rougeL"] < 0.5 < 0.95 < result.scores["rougeL"]
     assert tune(str(model), "summarization", data, tmp_path / "run") == result
-    if family == "encoder_decoder":
-        from trivium import pipeline
+    from trivium import pipeline
 
-        found = pipeline("summarization", result.folder)(pairs(20, seed=9)[0]["source"])
-        assert found[0]["summary_text"] == pairs(20, seed=9)[0]["target"]
+    asked, wanted = [row["source"] for row in pairs(20, seed=9)], [row["target"] for row in pairs(20, seed=9)]
+    ours = pipeline("summarization", result.folder)
+    found = [each["summary_text"].strip() for each in ours(asked)]
+    judged = evaluate_task(
+        "summarization", write_rows(tmp_path / "asked.jsonl", pairs(20, seed=9)), models=[result.folder]
+    )
+    assert found == list(judged.outputs[result.folder]) and sum(map(str.__eq__, found, wanted)) > 17
+    assert "".join(ours(asked[0], stream=True, num_beams=1)).strip()
+    long = ours("the cat " * 400 + asked[0], truncation=True)[0]["summary_text"]
+    assert ours.model.config.position != "learned" or long
+    if family == "decoder":
+        with pytest.raises(ConfigError, match="family decoder; summarization needs encoder_decoder"):
+            pipeline("summarization", model)
+        with pytest.raises(ConfigError, match="family decoder; translation needs encoder_decoder"):
+            pipeline("translation", result.folder)
+        told = json.loads((Path(result.folder) / "config.json").read_text(encoding="utf-8"))["task_specific_params"]
+        assert told == {"summarization": {"separator": "\nTL;DR: "}}
     assert "report.html" in contents(tmp_path / "run")
     lines = [line for line in read_metrics(tmp_path / "run") if "valid" in line]
     assert [set(each) for line in lines for each in line["samples"]] == [{"source", "target", "output"}] * 6 * len(

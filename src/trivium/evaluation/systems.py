@@ -13,10 +13,10 @@ from trivium.evaluation.compare import Comparison, compare_outputs
 from trivium.evaluation.fitting import answer_baseline, choose_baselines
 from trivium.evaluation.page import write_page
 from trivium.hub.auto import load_model, load_tokenizer
-from trivium.hub.decoding import read_generation, read_task
+from trivium.hub.decoding import SIGNS, read_generation, read_task
 from trivium.hub.resolve import resolve_folder
 from trivium.tasks import Limits, Task, encode_rows, find_task
-from trivium.tasks.parts import find_reference, find_source, hold_out_valid, read_task_parts, with_prefix
+from trivium.tasks.parts import find_reference, find_source, hold_out_valid, read_task_parts, with_signs
 from trivium.tasks.sample import OnLong, choose_limits
 
 Rows = list[Any]
@@ -131,8 +131,8 @@ def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: 
             f"{task.name} {name} DATA"
         )
     told = read_task(folder, task.name)
-    task = replace(with_prefix(task, told), prepare=None)  # the rows have been prepared
-    own = {key: value for key, value in told.items() if key != "prefix"}
+    task = replace(with_signs(task, told), prepare=None)  # the rows have been prepared
+    own = {key: value for key, value in told.items() if key not in SIGNS}
     limits = choose_limits(limits, model.config, tokenizer.model_max_length, task=task)
     samples = encode_rows(task, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples
     samples = [sample for sample in samples if sample.is_asked(task)]

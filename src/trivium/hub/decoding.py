@@ -60,6 +60,10 @@ _FOREIGN: dict[str, tuple[Any, ...]] = {
 }
 
 
+# No settings of decoding: what stands before a source, and what a decoder reads between it and the answer.
+SIGNS = ("prefix", "separator")
+
+
 def read_generation(folder: Path) -> dict[str, Any]:
     """The decoding settings of a folder, under Hugging Face's names; what the file leaves open is not in the dict.
 
@@ -71,10 +75,9 @@ def read_generation(folder: Path) -> dict[str, Any]:
 
 
 def read_task(folder: Path, task: str) -> dict[str, Any]:
-    """What config.json's `task_specific_params` says of a task: settings as above, and `prefix` if there is one."""
+    """What config.json's `task_specific_params` says of a task: settings as above, and the `SIGNS` that there are."""
     given = _tasks(folder).get(task, {})
-    found = _checked(given, "config.json")
-    return {**found, "prefix": given["prefix"]} if given.get("prefix") else found
+    return _checked(given, "config.json") | {name: given[name] for name in SIGNS if given.get(name)}
 
 
 def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
@@ -85,7 +88,7 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
 def _tasks(folder: Path) -> dict[str, dict[str, Any]]:
     tasks = read_json(inside(folder, "config.json")).get("task_specific_params") or {}
     values = tasks.values() if isinstance(tasks, dict) else [None]
-    if not all(isinstance(given, dict) and isinstance(given.get("prefix", ""), str) for given in values):
+    if not all(isinstance(given, dict) and all(isinstance(given.get(s, ""), str) for s in SIGNS) for given in values):
         raise HubError("config.json has task_specific_params of no known form; expected one object a task; correct it")
     return dict(tasks)
 

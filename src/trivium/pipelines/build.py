@@ -12,7 +12,7 @@ import torch
 from trivium.errors import ConfigError
 from trivium.generation.settings import check_names
 from trivium.hub.auto import load_model, load_tokenizer
-from trivium.hub.decoding import read_generation, read_task, read_tasks
+from trivium.hub.decoding import SIGNS, read_generation, read_task, read_tasks
 from trivium.hub.resolve import resolve_folder
 from trivium.hub.starters import choose_starter, read_language
 from trivium.model import Transformer
@@ -135,13 +135,14 @@ def _load(task: str, found: Task, model: Any, tokenizer: Any, device: Any) -> Lo
         folder = resolve_folder(model)
         network, tokenizer = load_model(folder), tokenizer or folder
         own = read_generation(folder) | _task_settings(folder, task)
-    prefix = own.pop("prefix", "")
-    _refuse(task, found, network, model)
+    prefix, separator = (own.pop(sign, "") for sign in SIGNS)
+    separator = separator if network.config.family == "decoder" and "decoder" not in found.families else ""
+    _refuse(task, found, network, model, separated=bool(separator))
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(tokenizer)
     if device is not None and device != -1:
         network = network.to(device)
-    return Loaded(task, network, tokenizer, _override(settings, own), prefix)
+    return Loaded(task, network, tokenizer, _override(settings, own), prefix, separator)
 
 
 def _override(settings: Options, own: Options) -> Options:
@@ -159,10 +160,10 @@ def _task_settings(folder: Path, task: str) -> Options:
     return read_task(folder, task)
 
 
-def _refuse(task: str, found: Task, network: Transformer, model: Any) -> None:
+def _refuse(task: str, found: Task, network: Transformer, model: Any, *, separated: bool) -> None:
     config = network.config
     name = model if isinstance(model, str | Path) else "the model"
-    if config.family not in found.families:
+    if config.family not in found.families and not separated:
         raise ConfigError(
             f"{name} is a model of family {config.family}; {task} needs {' or '.join(found.families)}; "
             f"choose another model, such as {found.models[0]}"

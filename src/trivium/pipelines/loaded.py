@@ -21,7 +21,8 @@ _NO_LIMIT = 1_000_000  # what tokenizers write who know no length: this or much 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready for one task. `settings` are decoding defaults, `prefix` goes before each text.
+    """A model ready for one task. `settings` are decoding defaults, `prefix` goes before each text, `separator` between
+    it and what a decoder was fine-tuned to write about it.
 
     `first` is the number of the first text of a call that comes in pieces, so that seeds do not depend on the pieces.
     """
@@ -31,6 +32,7 @@ class Loaded:
     tokenizer: Tokenizer
     settings: Options = field(default_factory=dict)
     prefix: str = ""
+    separator: str = ""
     first: int = 0
 
     @property

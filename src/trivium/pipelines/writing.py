@@ -16,6 +16,7 @@ from trivium.generation.settings import SETTINGS, SamplingConfig, combine_settin
 from trivium.generation.text import stream_ids
 from trivium.generation.write import generate
 from trivium.pipelines.loaded import Answer, Loaded, Options, batches, too_long
+from trivium.tokenizer.windows import cut_end, until_end
 
 _OURS = ("truncation", "prefix", "batch_size", "stream", "split_special_tokens")
 OPTIONS = (*SETTINGS, "stop_strings", "stop_sequence", *_OURS)
@@ -99,6 +100,8 @@ def _prompts(loaded: Loaded, items: Sequence[Any], options: Options, config: Sam
         prompts = [_chat_ids(loaded, chat) for chat in chats]
     elif options.get("split_special_tokens") is False:  # T5's <extra_id_0> in a text shall mean a gap
         prompts = [loaded.tokenizer.encode_control(prefix + _text(item), add_special=True) for item in items]
+    elif loaded.separator:
+        prompts = [_separated(loaded, prefix + _text(item)) for item in items]
     else:
         prompts = loaded.tokenizer.encode_batch([prefix + _text(item) for item in items], add_special=True)
     room = loaded.room(truncation)
@@ -107,15 +110,27 @@ def _prompts(loaded: Loaded, items: Sequence[Any], options: Options, config: Sam
             continue
         if not truncation:
             raise too_long(len(prompt), room, _advice(loaded))
-        if loaded.model.config.family == "encoder_decoder":
+        left = max(room - config.max_new_tokens, room // 2)
+        if loaded.separator:
+            prompts[row] = _separated(loaded, prefix + items[row], longest=left)
+        elif loaded.model.config.family == "encoder_decoder":
             prompts[row] = loaded.encode(prefix + items[row], truncation=True).ids
         else:  # the end of the prompt is what is continued
-            prompts[row] = prompt[-max(room - config.max_new_tokens, room // 2) :]
+            prompts[row] = prompt[-left:]
     return prompts
 
 
+def _separated(loaded: Loaded, text: str, *, longest: int = 0) -> list[int]:
+    """A text, or so much of it that `longest` tokens are not passed, and the separator, as fine-tuning showed them."""
+    whole, after = loaded.tokenizer.pair(text), loaded.tokenizer.encode(loaded.separator, add_special=False)
+    cut = cut_end(whole, 0, longest=longest - len(after)) if longest else whole
+    if cut is None:
+        raise too_long(len(whole.ids), longest)
+    return [*until_end(cut), *after]
+
+
 def _advice(loaded: Loaded) -> str:
-    if loaded.model.config.family == "decoder":
+    if loaded.model.config.family == "decoder" and not loaded.separator:
         return "pass truncation=True to keep its end, or shorten it"
     whole = loaded.model.config.position != "learned"
     more = "truncation=False to read it whole, which it was not trained for, " * whole

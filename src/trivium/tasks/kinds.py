@@ -15,7 +15,7 @@ from trivium.tasks.sample import Sample, Setting
 from trivium.tasks.task import Kind, Row
 from trivium.tokenizer import Encoded
 from trivium.tokenizer.chat_mask import encode_chat_prompt, encode_chat_training
-from trivium.tokenizer.windows import cut_end, cut_windows
+from trivium.tokenizer.windows import cut_end, cut_windows, until_end
 
 Found = tuple[list[Sample], int]
 OVERLAP = 128  # tokens that neighbouring windows share
@@ -45,9 +45,7 @@ def encode_pair(setting: Setting, row: Row, number: int) -> Found:
         start = setting.config.pad_id if setting.config.decoder_start_id is None else setting.config.decoder_start_id
         example = _example([start, *ids[:-1]], ids, [1.0] * len(ids), context=read.ids)
         return [Sample(example, target, row, number, tuple(read.ids))], excess
-    # What a tokenizer puts after a text would end it here.
-    last = max(place for place, side in enumerate(read.sides) if side == 0) + 1 if 0 in read.sides else 0
-    prompt = [*read.ids[:last], *separator]
+    prompt = [*until_end(read), *separator]
     return [Sample(_continue(prompt, ids), target, row, number, tuple(prompt))], excess
 
 

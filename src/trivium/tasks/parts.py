@@ -59,10 +59,12 @@ def find_reference(task: Task, row: Row) -> Any:
     return names if task.problem == "multi" else names[0]
 
 
-def with_prefix(task: Task, settings: Mapping[str, Any], given: str | None = None) -> Task:
-    """The task with the prefix that the caller, the task or the model's own settings want before a source."""
+def with_signs(task: Task, settings: Mapping[str, Any], given: str | None = None) -> Task:
+    """The task with the prefix that the caller, the task or the model's own settings want before a source, and the
+    separator that the model was fine-tuned with."""
     wanted = settings.get("prefix", "") if task.writes else ""
-    return replace(task, prefix=given if given is not None else task.prefix or wanted)
+    separator = settings.get("separator", task.separator)
+    return replace(task, prefix=given if given is not None else task.prefix or wanted, separator=separator)
 
 
 def _as_pair(row: Values) -> Values:

@@ -15,6 +15,12 @@ def pick(encoded: Encoded, places: Sequence[int]) -> Encoded:
     )
 
 
+def until_end(encoded: Encoded) -> list[int]:
+    """The ids up to the last of the text itself: what a tokenizer puts after a text would end it there."""
+    places = [place for place, side in enumerate(encoded.sides) if side == 0]
+    return encoded.ids[: places[-1] + 1] if places else []
+
+
 def cut_windows(encoded: Encoded, side: int, *, longest: int, overlap: int) -> list[Encoded]:
     """Windows of at most `longest` tokens over one side (0 or 1), which share `overlap` of its tokens.
 

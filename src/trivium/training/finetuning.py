@@ -159,7 +159,7 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
             folder,
             tokenizer=course.tokenizer,
             generation=course.decoding,
-            tasks=course.prefixes,
+            tasks=course.signs(model.config),
             card=card,
         ),
     )
@@ -198,7 +198,8 @@ def _finished(run: Path, subject: Subject, course: TuneCourse) -> TuneResult:
 def _remember(model: Any, course: TuneCourse, result: TuneResult) -> TuneResult:
     """An opened model goes by the settings of its task from now on, as the folder does."""
     if isinstance(tasks := getattr(model, "tasks", None), dict):
-        tasks[course.recipe.task] = {**course.decoding, **course.prefixes.get(course.recipe.task, {})}
+        network = getattr(model, "transformer", model)
+        tasks[course.recipe.task] = {**course.decoding, **course.signs(network.config).get(course.recipe.task, {})}
     return result
 
 

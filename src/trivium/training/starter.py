@@ -20,7 +20,7 @@ from trivium.generation.fill import fill_mask
 from trivium.generation.settings import combine_settings
 from trivium.generation.text import generate_text
 from trivium.hub.auto import load, load_model, load_tokenizer, model_card, save_model
-from trivium.hub.decoding import read_generation, read_task
+from trivium.hub.decoding import SIGNS, read_generation, read_task
 from trivium.sources.catalogue import build_source, check_agreement, read_licences
 from trivium.tasks import Limits
 from trivium.training.checkpoint import list_checkpoints
@@ -228,8 +228,9 @@ def _tell_samples(recipe: StarterRecipe, folder: Path) -> str:
         ]
     else:
         own = read_generation(folder) | read_task(folder, recipe.task)
-        prefix = own.pop("prefix", "")
-        answers = generate_text(model, tokenizer, [prefix + text for text in recipe.samples], combine_settings(own))
+        prefix, separator = (own.pop(sign, "") for sign in SIGNS)
+        asked = [f"{prefix}{text}{separator}" for text in recipe.samples]
+        answers = generate_text(model, tokenizer, asked, combine_settings(own))
     pairs = zip(recipe.samples, answers, strict=True)
     return _section(
         "Samples", "\n\n".join(f"```text\n{text.strip()}\n→ {answer.strip()}\n```" for text, answer in pairs)

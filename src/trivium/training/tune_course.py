@@ -6,9 +6,9 @@ Knows where rows come from and how they become samples; the loop does the traini
 import hashlib
 import random
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,14 @@ from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.evaluation.metrics import METRICS, load_sacrebleu
 from trivium.hub.auto import load_model, load_model_config, load_tokenizer
-from trivium.hub.decoding import read_task
+from trivium.hub.decoding import read_tasks
 from trivium.hub.resolve import resolve_folder
 from trivium.machine import compute_fingerprint
 from trivium.model import ModelConfig, Transformer
 from trivium.model.adapter import has_adapter
 from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_task
 from trivium.tasks.encode import check_family
-from trivium.tasks.parts import find_source, hold_out_valid, read_task_parts, with_prefix
+from trivium.tasks.parts import find_source, hold_out_valid, read_task_parts, with_signs
 from trivium.tasks.sample import choose_limits
 from trivium.tasks.task import Scorer
 from trivium.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ class Subject:
     parts: dict[str, list[Values]]
     labels: tuple[str, ...] = ()
     in_memory: bool = False
-    read_settings: Callable[[str], Mapping[str, Any]] = dict  # what the model's own config says of a task
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the model's config says of each task
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,12 @@ class TuneCourse:
         own |= {"max_new_tokens": self.limits.target} if self.task.kind == "pair" else {}
         return {**self.task.decoding, **own} if self.task.writes else {}
 
-    @property
-    def prefixes(self) -> dict[str, dict[str, Any]]:
-        """What the folder's config says of the task, if a prefix stands before its sources."""
-        return {self.recipe.task: {"prefix": self.task.prefix}} if self.task.prefix else {}
+    def signs(self, config: ModelConfig) -> dict[str, dict[str, Any]]:
+        """What the folder's config says of the task: what stands before a source, and what a decoder reads after it."""
+        between = self.task.separator if self.task.kind == "pair" and config.family == "decoder" else ""
+        told = {"prefix": self.task.prefix, "separator": between}
+        told = {name: text for name, text in told.items() if text}
+        return {self.recipe.task: told} if told else {}
 
     def score(self, model: Transformer) -> dict[str, Any]:
         """Loss and the task's metric on the held-out part."""
@@ -167,19 +169,14 @@ def open_subject(
         config = load_model_config(folder)
         check_family(found, config)
         labels = config.labels if set(config.labels) == set(labels) else labels  # a trained head keeps its order
-        own, names = (
-            with_prefix(found, read_task(folder, found.name), recipe.prefix),
-            labels if found.head != "language" else None,
-        )
+        told, names = read_tasks(folder), labels if found.head != "language" else None
+        own = with_signs(found, told.get(found.name, {}), recipe.prefix)
         head = None if found.head == "language" else found.head
         with warnings.catch_warnings():  # that a head begins at random is no news to who trains it
             warnings.filterwarnings("ignore", message="the file has no fitting weights")
             problem = found.problem if head == "sequence" else None
             opened = load_model(folder, head=head, labels=names, problem=problem, dropout=recipe.dropout)
-        told = partial(read_task, folder)
-        return Subject(
-            own, opened, _ready(found, tokenizer or load_tokenizer(folder)), parts, labels, read_settings=told
-        )
+        return Subject(own, opened, _ready(found, tokenizer or load_tokenizer(folder)), parts, labels, told=told)
     network = getattr(model, "transformer", model)
     if not isinstance(network, Transformer) or tokenizer is None:
         raise ConfigError(
@@ -194,13 +191,8 @@ def open_subject(
         )
     _check_head(found, network, labels)
     tasks: Mapping[str, Any] = getattr(model, "tasks", {})
-    found, labels = with_prefix(found, tasks.get(found.name, {}), recipe.prefix), network.config.labels
-    told = partial(_task_of, tasks)
-    return Subject(found, network, _ready(found, tokenizer), parts, labels, in_memory=True, read_settings=told)
-
-
-def _task_of(tasks: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return dict(tasks.get(name, {}))
+    found, labels = with_signs(found, tasks.get(found.name, {}), recipe.prefix), network.config.labels
+    return Subject(found, network, _ready(found, tokenizer), parts, labels, in_memory=True, told=tasks)
 
 
 def _check_head(task: Task, network: Transformer, labels: tuple[str, ...]) -> None:
@@ -309,7 +301,7 @@ def _encode_mix(mix: MixConfig, subject: Subject, limits: Limits) -> list[Sample
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
     parts = read_task_parts(task, mix.data)  # whole: what is judged is the first data set's
-    task = with_prefix(task, subject.read_settings(task.name), mix.prefix)
+    task = with_signs(task, subject.told.get(task.name, {}), mix.prefix)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 
 
