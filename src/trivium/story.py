@@ -2,9 +2,8 @@
 
 # By task and language of a starter's card.
 ASKED = {
-    ("summarization", "en"): "This library parses and writes TOML files. It keeps comments and the order of keys, so "
-    "that a file can be edited by a program without losing what people wrote in it. Bindings for Python and Lua are "
-    "included.",
+    ("summarization", "en"): "Tessel is a fast image viewer for X11 and Wayland. It opens JPEG, PNG, WebP and raw files, "
+    "shows thumbnails of a whole folder, and can be driven by the keyboard alone.",
     ("fill-mask", "en"): "The function returns the [MASK] of the file.",
     ("text-generation", "zh"): "《春夜》李白 五言绝句",
 }

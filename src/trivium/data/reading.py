@@ -1,5 +1,6 @@
 """The values of a row checked and brought into canonical shape, one function a form (forms.py says which columns)."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -71,8 +72,11 @@ def read_completion(row: Row, values: Values) -> Values:
 
 
 def read_labelled(row: Row, values: Values) -> Values:
-    """text and label: a name, a number, or a list of names or numbers; text_pair if there is one."""
+    """text and label: a name, a number, or a list of names or numbers, in a table also as JSON; text_pair if any."""
     label = values["label"]
+    if isinstance(label, str) and label.startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):  # else it is a name that begins so
+            label = json.loads(label)
     for each in label if isinstance(label, list) else [label]:
         if not isinstance(each, str | int | float) or each == "" or (isinstance(each, float) and math.isnan(each)):
             raise _wrong(row, "label", _kind(label), "a name, a number or a list of them")
