@@ -74,6 +74,8 @@ WORKS = {
     "manpages": Work("manpages-zh", 5.0, {"vocab_size": 4096} | ONE_EACH, SETTINGS, 8e-4, {"epochs": 10}),
 }
 OVER_NOTHING = 3.0
+# Models without pretraining, and whether they begin with the circuit that copies; the first there is is ours' measure.
+UNTRAINED = {"ours without pretraining": True, "ours without pretraining or copying": False}
 
 
 def read_training(data: Path) -> list[dict[str, str]]:
@@ -138,9 +140,9 @@ def pretrain_ours(work: Work, text: Path, run: Path, minutes: float) -> tuple[st
     return found.folder, found.seconds
 
 
-def build_untrained(pretrained: str, data: Path, place: Path, seed: int) -> str:
-    """The same architecture and tokenizer with fresh weights, which begin at the frequencies of target tokens, and with
-    the circuit that copies if the pretrained one began so: what is compared is the pretraining alone."""
+def build_untrained(pretrained: str, data: Path, place: Path, seed: int, *, copies: bool) -> str:
+    """The same architecture and tokenizer with fresh weights, which begin at the frequencies of target tokens, and if
+    `copies` with the circuit that copies, as the pretrained one began: then what is compared is the pretraining."""
     import torch
     from seeds import read_part
 
@@ -154,11 +156,12 @@ def build_untrained(pretrained: str, data: Path, place: Path, seed: int) -> str:
         ids = tokenizer.encode_batch([row["target"] for row in read_part(data, "train")])
         counts = torch.bincount(torch.tensor(list(chain.from_iterable(ids))), minlength=config.vocab_size) + 0.1
         log_frequencies = (counts / counts.sum()).log()
-        if _began_with_copying(Path(pretrained)):
+        if copies:
             set_copy_start(model, log_frequencies, seed=seed)
         else:
             set_unigram_start(model, log_frequencies)
-    return str(save_model(model, place / f"untrained/seed-{seed}", tokenizer=tokenizer))
+    folder = place / ("untrained" if copies else "untrained-ordinary") / f"seed-{seed}"
+    return str(save_model(model, folder, tokenizer=tokenizer))
 
 
 def build_decoder(pretrained: str, place: Path) -> str:
@@ -237,7 +240,9 @@ def measure(name: str, options: Any) -> list[str]:
 
     ours = {"optimizer": {"rate": work.rate, "beta2": 0.999}}
     judge("ours", lambda seed: pretrained, before, **ours)
-    judge("ours without pretraining", lambda seed: build_untrained(pretrained, data, place, seed), **ours)
+    for system, copies in UNTRAINED.items():
+        if copies <= _began_with_copying(Path(pretrained)):
+            judge(system, lambda seed, how=copies: build_untrained(pretrained, data, place, seed, copies=how), **ours)
     judge("GPT-2 shape", lambda seed: decoder, decoder_before, optimizer={"rate": options.decoder_rate, "beta2": 0.999})
     return lay_out(name, systems)
 
@@ -248,7 +253,8 @@ def lay_out(name: str, systems: list[Any]) -> list[str]:
 
     best = best_baseline(systems, "rougeL")
     tested = compare_all(systems, best, "rougeL")
-    ours, nothing = (next(each for each in systems if each.name == n) for n in ("ours", "ours without pretraining"))
+    ours = next(each for each in systems if each.name == "ours")
+    nothing = next(each for each in systems if each.name in UNTRAINED)
     ahead, behind = ours.interval("rougeL"), best.interval("rougeL")
     goals = (
         state_goal(f"over {best.name}", 100 * (ahead.mean - behind.mean), WORKS[name].over_baselines,
