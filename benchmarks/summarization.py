@@ -208,6 +208,8 @@ def measure(name: str, options: Any) -> list[str]:
     """Train and judge all systems of one work: the rows of the table."""
     from seeds import judge_baseline, judge_model, open_data, read_part, say
 
+    from trivium.sources.catalogue import check_agreement
+
     work = WORKS[name]
     place = options.root / "runs/benchmarks/summarization" / (f"{name}-{options.limit}" if options.limit else name)
     data = open_data(work.source, options.root, place, options.limit)
@@ -224,6 +226,7 @@ def measure(name: str, options: Any) -> list[str]:
     decoder, decoder_before = pretrain_decoder(shape, text, place / "decoder/pretrained", options.minutes)
     settings = {**work.settings, **({"epochs": options.epochs} if options.epochs else work.budget)}
     if work.more:
+        check_agreement(options.root / "runs/sources" / each for each in (work.source, work.more))
         more = open_data(work.more, options.root, place / work.more, options.limit)
         share = len(read_part(more, "train")) / len(read_part(data, "train"))
         sign = settings.get("prefix", "")

@@ -66,6 +66,10 @@ def test_overrides_win_over_the_file_in_their_order(tmp_path: Path) -> None:
         ('leaf.path="12"', Tree(leaf=Leaf(path="12"))),
         ("leaf.path=summarize: ", Tree(leaf=Leaf(path="summarize: "))),
         ("leaf.path=", Tree(leaf=Leaf(path=""))),
+        ("leaf.path=Summarize ", Tree(leaf=Leaf(path="Summarize "))),
+        ("leaf.path=# ", Tree(leaf=Leaf(path="# "))),
+        ("leaf.path=what # is", Tree(leaf=Leaf(path="what # is"))),
+        ("leaf.path=null", Tree()),
     ],
 )
 def test_an_override_is_read_as_yaml(override: str, expected: Tree) -> None:

@@ -88,12 +88,16 @@ def change_config(config: T, settings: Mapping[str, Any]) -> T:
 
 
 def read_value(text: str) -> Any:
-    """What `key=VALUE` on a command line means, as YAML has it; what would be a mapping without braces, such as
-    `summarize: `, is a text, and so is nothing. Raises `YAMLError`."""
+    """What `key=VALUE` on a command line means, as YAML has it, but that a text stays as it was typed, with the space
+    at its end and what stands behind a `#`; what would be a mapping without braces, such as `summarize: `, is a text
+    too, and so is nothing. Raises `YAMLError`."""
     import yaml
 
     value = yaml.safe_load(text)
-    return text if not text or (isinstance(value, dict) and not text.lstrip().startswith("{")) else value
+    typed = isinstance(value, str) and text.lstrip()[:1] not in ("'", '"')
+    mapped = isinstance(value, dict) and not text.lstrip().startswith("{")
+    empty = value is None and text.strip().lower() not in ("null", "~")
+    return text if typed or mapped or empty else value
 
 
 def _lay_over(cls: Any, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 # By task and language of a starter's card.
 ASKED = {
-    ("summarization", "en"): "Tessel is a fast image viewer for X11 and Wayland. It opens JPEG, PNG, WebP and raw files, "
+    (
+        "summarization",
+        "en",
+    ): "Tessel is a fast image viewer for X11 and Wayland. It opens JPEG, PNG, WebP and raw files, "
     "shows thumbnails of a whole folder, and can be driven by the keyboard alone.",
     ("fill-mask", "en"): "The function returns the [MASK] of the file.",
     ("text-generation", "zh"): "《春夜》李白 五言绝句",

@@ -13,7 +13,7 @@ import pytest
 
 from trivium.data.files import Quarantine
 from trivium.data.forms import detect_form, to_form
-from trivium.data.rows import Row, find_parts, list_tables, read_rows
+from trivium.data.rows import Row, find_parts, list_tables, part_of, read_rows
 from trivium.errors import DataError
 
 ROWS: list[dict[str, Any]] = [
@@ -315,3 +315,41 @@ def test_bombs_stay_small(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("train-v2.0.json", "train"),
+        ("DRCD_dev.json", "valid"),
+        ("cmrc2018_test.json", "test"),
+        ("train_data.csv", "train"),
+        ("test-00000-of-00001-a09b74b3ef9c3b56.parquet", "test"),
+        ("Validation.jsonl", "valid"),
+        ("latest.jsonl", ""),
+        ("training.jsonl", ""),
+        ("train-test.jsonl", ""),
+    ],
+)
+def test_a_part_is_a_word_of_a_files_name(name: str, part: str) -> None:
+    assert part_of(name) == part
+
+
+def test_parquet_names_its_labels(tmp_path: Path) -> None:
+    """Where Hugging Face's datasets wrote what the numbers of a column mean."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.Table.from_pylist(
+        [{"text": "a", "label": 1, "ner_tags": [0, 2], "n": 1}, {"text": "b", "label": -1}]
+    )
+    features = {
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+        "ner_tags": {"feature": {"names": ["O", "B-X", "I-X"], "_type": "ClassLabel"}, "_type": "Sequence"},
+    }
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    first, second = (each.values for each in read_rows(tmp_path / "a.parquet"))
+    assert first == {"text": "a", "label": "pos", "ner_tags": ["O", "I-X"], "n": 1}
+    assert second["label"] == -1 and second["ner_tags"] is None
+    parquet.write_table(table.replace_schema_metadata({"huggingface": "{"}), tmp_path / "b.parquet")
+    assert next(read_rows(tmp_path / "b.parquet")).values["label"] == 1

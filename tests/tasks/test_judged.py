@@ -5,17 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.training.tuned import ANIMALS, make_model, make_tokenizer, pairs, write_rows
-from trivium import evaluate_task, finetune
-from trivium.errors import ConfigError
+from trivium import Task, evaluate_task, finetune
+from trivium.data.batch import Example
+from trivium.data.examples import ExampleLoader
+from trivium.errors import CheckpointError, ConfigError, DataError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.metrics import entities
 from trivium.hub.auto import load
 from trivium.tasks import Limits, encode_rows, find_task
-from trivium.tasks.parts import find_reference, find_source
+from trivium.tasks.parts import find_reference, find_source, hold_out_valid
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import set_chat_template
 from trivium.training.tune_course import gather_course, open_subject, read_tuning_parts
@@ -134,3 +137,118 @@ def test_what_a_baseline_lacks_is_found_before_a_model_answers(tmp_path: Path, m
     data = write_rows(tmp_path / "rows.jsonl", pairs(10))
     with pytest.raises(Exception, match="learns from training rows and there are none"):
         evaluate_task("summarization", data, models=["model"], baselines=["nearest"])
+
+
+@pytest.mark.parametrize("count", [3, 16, 40, 100, 300])
+def test_every_example_is_read_once_before_any_is_read_again(count: int) -> None:
+    """Unpacked, examples of like length share a batch; of a small set that must not be one example many times."""
+    examples = [make_example(length) for length in range(2, count + 2)]
+    loader = ExampleLoader([examples], pad_id=0, rows_per_batch=16, pack=False, seed=1)
+    read = [place[2] for step in range(8) for place in loader.sample_ids(step)]
+    first = read[: count // 16 * 16]
+    assert len(set(first)) == len(first)
+    assert max(read.count(each) for each in set(read)) <= -(-len(read) // count) + 1
+
+
+def make_example(length: int) -> Example:
+    ids = np.arange(length, dtype=np.int64)
+    return Example(ids, np.ones_like(ids), ids, np.ones(length, dtype=np.float32))
+
+
+def test_of_a_pair_the_side_that_has_something_to_lose_is_cut(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model, opened = load(make_model(tmp_path / "model", "encoder", tokenizer))
+    rows = [{"text": "the cat saw a dog " * 9, "text_pair": "the owl", "label": "x"}]
+    found = encode_rows(
+        find_task("text-classification"),
+        rows,
+        model.config,
+        opened,
+        limits=Limits(20, 8, "truncate"),
+        labels=("x", "y"),
+    )
+    (sample,) = found.samples
+    assert sample.example.num_tokens == 20 and sample.encoded is not None and sample.encoded.sides.count(1) == 2
+
+
+def test_ones_and_zeros_are_no_names(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model, opened = load(make_model(tmp_path / "model", "encoder", tokenizer))
+    rows = [{"text": "the cat", "label": [0, 1, 0]}]
+    with pytest.raises(DataError, match="the row of 'the cat' has the labels 0, 1, 0; expected the names"):
+        encode_rows(find_task("multi-label-classification"), rows, model.config, opened, labels=("0", "1"))
+
+
+def test_a_test_set_without_answers_stops_no_run(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model, data = make_model(tmp_path / "model", "encoder_decoder", tokenizer), tmp_path / "data"
+    data.mkdir()
+    write_rows(data / "train.jsonl", pairs(40))
+    write_rows(data / "test.jsonl", [{"source": "the cat"}])
+    result = finetune(str(model), "summarization", data, run=str(tmp_path / "run"), steps=1, quiet=True)
+    with pytest.raises(DataError, match=r"test\.jsonl"):
+        evaluate_task("summarization", data, models=[result.folder])
+    assert len(evaluate_task("summarization", data, models=[result.folder], part="valid").references) == 2
+
+
+def test_the_held_out_rows_of_a_file(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", pairs(200))
+    valid = read_tuning_parts(find_task("summarization"), data, TuneRecipe())["valid"]
+    found = evaluate_task("summarization", data, baselines=["lead", "nearest"], part="valid")
+    assert sorted(map(str, found.sources or ())) == sorted(row["source"] for row in valid)
+    only = tmp_path / "only"
+    only.mkdir()
+    write_rows(only / "valid.jsonl", pairs(5))
+    assert len(evaluate_task("summarization", only, baselines=["lead"], part="valid").references) == 5
+
+
+def test_corrected_held_out_rows_are_another_run(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model, data = make_model(tmp_path / "model", "encoder_decoder", tokenizer), tmp_path / "data"
+    data.mkdir()
+    write_rows(data / "train.jsonl", pairs(40))
+    write_rows(data / "valid.jsonl", pairs(8, seed=3))
+    settings: dict[str, Any] = {"run": str(tmp_path / "run"), "steps": 1, "quiet": True}
+    result = finetune(str(model), "summarization", data, **settings)
+    assert finetune(str(model), "summarization", data, **settings) == result
+    write_rows(data / "valid.jsonl", pairs(8, seed=4))
+    with pytest.raises(CheckpointError, match="finished with other data"):
+        finetune(str(model), "summarization", data, **settings)
+
+
+def test_what_a_model_must_never_write_stays_so(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = make_model(tmp_path / "model", "encoder_decoder", tokenizer)
+    path = model / "generation_config.json"
+    path.write_text(json.dumps({"bad_words_ids": [[7]], "do_sample": True, "max_length": 50}), encoding="utf-8")
+    data = write_rows(tmp_path / "rows.jsonl", pairs(40))
+    result = finetune(str(model), "summarization", data, run=str(tmp_path / "run"), steps=1, quiet=True)
+    kept = json.loads((Path(result.folder) / "generation_config.json").read_text(encoding="utf-8"))
+    assert kept["bad_words_ids"] == [[7]] and not kept.get("do_sample") and "max_length" not in kept
+
+
+def test_a_task_of_ones_own_says_how_long_and_what_is_best(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = make_model(tmp_path / "model", "encoder_decoder", tokenizer)
+    own = Task(
+        "headline", "pair", metric=lambda outputs, _: {"words": float(sum(map(len, map(str.split, outputs))))},
+        best="-loss", prefix="the ", decoding={"max_new_tokens": 9},
+    )  # fmt: skip
+    data = write_rows(tmp_path / "rows.jsonl", pairs(40))
+    result = finetune(str(model), own, data, run=str(tmp_path / "run"), steps=1, quiet=True, prefix="what ")
+    kept = json.loads((Path(result.folder) / "generation_config.json").read_text(encoding="utf-8"))
+    assert kept["max_new_tokens"] == 9 and {"loss", "words"} <= set(result.scores)
+
+
+def test_prompts_that_are_alike_stand_in_one_part() -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": str(k)}]}
+        for n in range(10)
+        for k in range(4)
+    ]
+    train, valid = hold_out_valid(find_task("chat"), rows, fraction=0.3)
+    asked = [{row["messages"][0]["content"] for row in part} for part in (train, valid)]
+    assert len(asked[1]) == 3 and not asked[0] & asked[1]
+
+
+def test_a_head_for_labels_does_not_write(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": f"the {a}", "label": a in ANIMALS[:4]} for a in ANIMALS * 3])
+    model = make_model(tmp_path / "model", "decoder", tokenizer)
+    labelled = finetune(str(model), "text-classification", rows, run=str(tmp_path / "labels"), steps=1, quiet=True)
+    data = write_rows(tmp_path / "pairs.jsonl", pairs(40))
+    with pytest.raises(ConfigError, match="has the head sequence for summarization; expected language"):
+        finetune(labelled.folder, "summarization", data, run=str(tmp_path / "run"), steps=1, quiet=True)

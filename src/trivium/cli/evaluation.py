@@ -25,7 +25,9 @@ def evaluate_command(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows, so many.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.json and comparison.html.")] = None,
     columns: Annotated[list[str] | None, typer.Option("--map", help="source=article: which column is which.")] = None,
-    on_long: Annotated[str, typer.Option(help="refuse, truncate, drop or (labels, tags) split rows that are too long.")] = "refuse",
+    on_long: Annotated[
+        str, typer.Option(help="refuse, truncate, drop or (labels, tags) split rows that are too long.")
+    ] = "refuse",
     source_tokens: Annotated[int, typer.Option(help="Tokens of input (0: what the model reads, up to 512).")] = 0,
     target_tokens: Annotated[int, typer.Option(help="Tokens of target, as in fine-tuning.")] = 128,
     as_json: Json = False,

@@ -102,11 +102,11 @@ class ExampleLoader:
         if self.pack:
             chosen = [self._sample(number) for number in range(step * size, (step + 1) * size)]
         else:
-            group, place = divmod(step, GROUPED_STEPS)
-            first = group * GROUPED_STEPS * size
-            samples = [self._sample(number) for number in range(first, first + GROUPED_STEPS * size)]
+            steps = max(min(GROUPED_STEPS, self.num_examples // size), 1)  # else one example meets itself in a batch
+            group, place = divmod(step, steps)
+            samples = [self._sample(number) for number in range(group * steps * size, (group + 1) * steps * size)]
             samples.sort(key=lambda each: (self._example(each).num_tokens, each))
-            place = permute(place, GROUPED_STEPS, (self.seed, group))
+            place = permute(place, steps, (self.seed, group))
             chosen = samples[place * size : (place + 1) * size]
         return chosen[micro_step * self.micro_rows : (micro_step + 1) * self.micro_rows]
 

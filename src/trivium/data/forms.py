@@ -40,6 +40,7 @@ _PAIRS = (
     ("premise", "hypothesis"),
     ("sentence1", "sentence2"),
     ("question1", "question2"),
+    ("question", "sentence"),
 )
 _SUMMARIES = (("article", "highlights"), *((each, "summary") for each in ("document", "dialogue", "article", "text")))
 # Ours = theirs, tried in this order: a form with more columns comes before one whose columns it holds.

@@ -5,7 +5,7 @@ Memory holds the rows: fine-tuning sets are small beside what models are pretrai
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,21 @@ def read_parts(
     columns: Mapping[str, str] | None = None,
     raw: bool = False,
     needed: str = "train",
+    wanted: Collection[str] | None = None,
 ) -> dict[str, list[Values]]:
     """The rows of a file or folder as `train`, and `valid` and `test` where there are such files; or rows in memory.
 
     Columns get the canonical names of their form (forms.py); `columns` says which of the file's is which
-    ({"source": "article"}). `raw` leaves them as they are. Raises `DataError`, also without a row of the part `needed`.
+    ({"source": "article"}). `raw` leaves them as they are. Parts that are not `wanted` are not read: a test set without
+    answers is no error. Raises `DataError`, also without a row of the part `needed`.
     """
     if isinstance(data, str | Path):
-        found = {part: list(read_rows(files)) for part, files in find_parts(data).items()}
+        files = {part: each for part, each in find_parts(data).items() if wanted is None or part in wanted}
+        found = {part: list(read_rows(each)) for part, each in files.items()}
     else:
         given = data if isinstance(data, Mapping) else {"train": data}
-        found = {PARTS.get(part, part): _as_rows(part, rows) for part, rows in given.items()}
+        named = {PARTS.get(part, part): rows for part, rows in given.items()}
+        found = {part: _as_rows(part, rows) for part, rows in named.items() if wanted is None or part in wanted}
     parts: dict[str, list[Values]] = {}
     for part, rows in found.items():
         form = None if raw or not rows else detect_form(rows[:100], mapping=columns or {})

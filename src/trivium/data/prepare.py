@@ -8,7 +8,6 @@ import glob
 import hashlib
 import json
 import os
-import re
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Literal
 from trivium.data.corpus import corpus_key, python_documents
 from trivium.data.dedup import HashSet, digest_letters, letters_of
 from trivium.data.files import Quarantine, list_files
+from trivium.data.rows import part_of
 from trivium.data.shards import ShardWriter, flush_path, hash_file, read_manifest
 from trivium.data.source import Document, read_documents
 from trivium.data.split import HeldOut, hold_out
@@ -27,7 +27,6 @@ from trivium.errors import DataError
 from trivium.tokenizer import Tokenizer, train_tokenizer
 
 Source = str | Path | Sequence[str | Path]  # "python" is the documentation of this installation
-PART = re.compile(r"(train|valid|validation|dev|test)(-\d+-of-\d+)?\.", re.IGNORECASE)
 Say = Callable[[str], None]
 BATCH_DOCUMENTS = 256
 SAMPLE_BYTES = 16_000_000  # for the tokenizer; they decide how much memory a large input takes
@@ -197,10 +196,10 @@ def _parts_of(source: Source) -> tuple[list[Path], frozenset[str]]:
         return [], frozenset()
     paths = [source] if isinstance(source, str | Path) else source
     files = [file for path in paths for file in list_files(Path(path))]
-    parts = {file: match[1].lower() if (match := PART.match(file.name)) else "" for file in files}
+    parts = {file: part_of(file.name) for file in files}
     if "train" not in parts.values():
         return files, frozenset()
-    given = frozenset(str(file) for file, part in parts.items() if part in ("valid", "validation", "dev"))
+    given = frozenset(str(file) for file, part in parts.items() if part == "valid")
     return [file for file in files if parts[file] != "test"], given
 
 

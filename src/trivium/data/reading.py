@@ -1,5 +1,6 @@
 """The values of a row checked and brought into canonical shape, one function a form (forms.py says which columns)."""
 
+import ast
 import contextlib
 import json
 import math
@@ -75,8 +76,8 @@ def read_labelled(row: Row, values: Values) -> Values:
     """text and label: a name, a number, or a list of names or numbers, in a table also as JSON; text_pair if any."""
     label = values["label"]
     if isinstance(label, str) and label.startswith("["):
-        with contextlib.suppress(ValueError, RecursionError):  # else it is a name that begins so
-            label = json.loads(label)
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):  # else a name that begins so
+            label = ast.literal_eval(label)  # JSON's lists of names, and Python's as pandas writes them
     for each in label if isinstance(label, list) else [label]:
         if not isinstance(each, str | int | float) or each == "" or (isinstance(each, float) and math.isnan(each)):
             raise _wrong(row, "label", _kind(label), "a name, a number or a list of them")
@@ -135,6 +136,8 @@ def read_chat(row: Row, values: Values) -> Values:
             ]
         }
     messages = _messages(row, values["messages"], "messages")
+    if values.get("system") and messages[0]["role"] != "system":  # beside the chat, as ShareGPT's tools write it
+        messages = [{"role": "system", "content": _text(row, values, "system")}, *messages]
     tools = _list(row, values["tools"], "tools") if values.get("tools") else None
     return {"messages": messages} | ({"tools": tools} if tools else {})
 

@@ -6,7 +6,7 @@ Streams, and stops at nothing: a bad record goes to a quarantine with file, line
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -31,8 +31,8 @@ LIST_CHARACTERS = 1 << 17  # of a JSON list are decoded at once
 LIST = re.compile(r"\s*\[\s*")
 GAP = re.compile(r"[\s,]*")
 OBJECT, COLON = re.compile(r"\s*\{\s*"), re.compile(r"\s*:\s*")
-PART = re.compile(r"(train|valid|validation|val|dev|test)(-\d+-of-\d+)?\.", re.IGNORECASE)
 PARTS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
+_PART = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,17 @@ def find_parts(path: str | Path) -> dict[str, list[Path]]:
     parts: dict[str, list[Path]] = {}
     for file in files:
         inside = [] if path.is_file() else [each.lower() for each in file.relative_to(path).parent.parts]
-        match = PART.match(file.name)
-        name = match[1].lower() if match else next((each for each in reversed(inside) if each in PARTS), "")
+        name = part_of(file.name) or next((PARTS[each] for each in reversed(inside) if each in PARTS), "")
         if name:
-            parts.setdefault(PARTS[name], []).append(file)
+            parts.setdefault(name, []).append(file)
     return {"train": files} if not parts or path.is_file() else parts
+
+
+def part_of(name: str) -> str:
+    """The part that a file's name says it is, as a word of it (`train-v2.0.json`, `DRCD_dev.json`); empty if none or
+    two do."""
+    found = {PARTS[each] for each in _PART.findall(name.lower())}
+    return found.pop() if len(found) == 1 else ""
 
 
 def read_records(file: Path, quarantine: Quarantine, *, columns: Sequence[str] = ()) -> Iterator[tuple[int, Any]]:
@@ -294,4 +300,24 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any
     with import_pyarrow(file).parquet.ParquetFile(file) as table:
         names = [name for name in columns if name in table.schema_arrow.names]
         batches = table.iter_batches(batch_size=512, columns=names or None)
-        yield from enumerate((record for batch in batches for record in batch.to_pylist()), start=1)
+        labels = _label_names(table.schema_arrow.metadata or {})
+        records = (record for batch in batches for record in batch.to_pylist())
+        for line, record in enumerate(records, start=1):
+            yield line, record | {name: _named(record[name], labels[name]) for name in labels if name in record}
+
+
+def _label_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """What the numbers of a column mean, where Hugging Face's datasets wrote it beside them."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        inner = {name: each.get("feature", each) for name, each in features.items() if isinstance(each, dict)}
+        return {name: each["names"] for name, each in inner.items() if each.get("_type") == "ClassLabel"}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Numbers as the names that they stand for; what is none stays."""
+    if isinstance(value, list):
+        return [_named(each, names) for each in value]
+    return names[value] if type(value) is int and 0 <= value < len(names) else value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from trivium.data.parts import Values
+from trivium.data.rows import find_parts
 from trivium.errors import ConfigError, DataError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.compare import Comparison, compare_outputs
@@ -50,7 +51,7 @@ def evaluate_task(
     names = choose_baselines(task, baselines)
     folders = dict(models) if isinstance(models, Mapping) else {str(each).rstrip("/"): each for each in models}
     _check(task, folders, names, limits)
-    rows, training = _read(task, data, part, columns)
+    rows, training = _read(task, data, part, columns, learns=bool(names) or task.writes)
     rows = rows[:limit]
     answered: dict[str, dict[int, Any]] = {}
     told = {}
@@ -107,15 +108,19 @@ def _check(task: Task, folders: Mapping[str, Any], names: Sequence[str], limits:
         raise ConfigError(f"on_long=split for {task.name}; a row has one text as answer; say truncate or drop")
 
 
-def _read(task: Task, data: str | Path, part: str, columns: Mapping[str, str] | None) -> tuple[Rows, Rows]:
-    """The rows that are judged and those to learn from, both as `Task.prepare` gives them."""
+def _read(
+    task: Task, data: str | Path, part: str, columns: Mapping[str, str] | None, *, learns: bool
+) -> tuple[Rows, Rows]:
+    """The rows that are judged and, if something learns, those to learn from, both as `Task.prepare` gives them."""
     parts: dict[str, list[Values]]
-    if Path(data).is_file():
-        parts = {part: read_task_parts(task, data, columns=columns)["train"], "train": []}
-    else:
-        parts = read_task_parts(task, data, columns=columns, needed="train" if part == "valid" else part)
-        if part == "valid" and not parts.get("valid"):  # what fine-tuning held out of the same rows
-            parts["train"], parts["valid"] = hold_out_valid(task, parts["train"])
+    if Path(data).is_file() and part != "valid":
+        return read_task_parts(task, data, columns=columns)["train"], []
+    apart = part in find_parts(data)
+    needed = part if apart or part != "valid" else "train"
+    wanted = (part, "train") if learns or not apart else (part,)
+    parts = read_task_parts(task, data, columns=columns, needed=needed, wanted=wanted)
+    if needed != part:  # what fine-tuning held out of the same rows
+        parts["train"], parts["valid"] = hold_out_valid(task, parts["train"])
     return parts[part], parts.get("train", [])
 
 
@@ -131,7 +136,7 @@ def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: 
             f"{task.name} {name} DATA"
         )
     told = read_task(folder, task.name)
-    task = replace(with_signs(task, told), prepare=None)  # the rows have been prepared
+    task = replace(with_signs(task, told, told.get("prefix")), prepare=None)  # the rows have been prepared
     own = {key: value for key, value in told.items() if key not in SIGNS}
     limits = choose_limits(limits, model.config, tokenizer.model_max_length, task=task)
     samples = encode_rows(task, rows, model.config, tokenizer, limits=limits, labels=model.config.labels).samples

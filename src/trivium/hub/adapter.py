@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trivium.errors import ConfigError, HubError
+from trivium.folder import read_json
 from trivium.hub.adapter_config import CONFIG, AdapterSettings, endings, read_adapter_config, write_adapter_config
 from trivium.hub.auto import load, read_generation, save_model
 from trivium.hub.convert import inside, listing, read_tensors, replace_file, write_tensors
@@ -126,7 +127,8 @@ def merge_folder(base: str | Path, adapter: str | Path, out: str | Path) -> floa
     model, tokenizer = load(folder)
     load_adapter(model, adapter)
     difference = merge_adapter(model)
-    save_model(model, out, tokenizer=tokenizer, generation=read_generation(folder))
+    tasks = read_json(inside(folder, "config.json")).get("task_specific_params")
+    save_model(model, out, tokenizer=tokenizer, generation=read_generation(folder), tasks=tasks)
     return difference
 
 

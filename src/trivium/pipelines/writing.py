@@ -150,8 +150,12 @@ def _reduce(loaded: Loaded, text: str, options: Options) -> str:
 
     plain = {name: value for name, value in options.items() if name not in ("long", "num_return_sequences")}
     text, before = _text(text), size(_text(text))
-    while loaded.limit and before > loaded.limit:
-        parts = list(split_text(text, lambda part: size(part) <= loaded.limit))
+    limit = loaded.limit
+    if loaded.separator and limit:  # a decoder's separator and answer stand in the same row
+        config, _ = _prepare(loaded, [], plain)
+        limit = limit - len(loaded.tokenizer.encode(loaded.separator, add_special=False)) - config.max_new_tokens
+    while limit and before > limit:
+        parts = list(split_text(text, lambda part: size(part) <= limit))
         text = " ".join((answers[0].text or "").strip() for answers in write_texts(loaded, parts, plain))
         now = size(text)
         if now >= before:

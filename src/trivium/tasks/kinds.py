@@ -26,7 +26,7 @@ def encode_pair(setting: Setting, row: Row, number: int) -> Found:
     task, tokenizer, limits = setting.task, setting.tokenizer, setting.limits
     if limits.on_long == "split":
         raise ConfigError(f"on_long=split for {task.name}; a target belongs to its whole source; say truncate or drop")
-    source, target = _text(row, "source", number), _text(row, "target", number)
+    source, target = _text(row, "source"), _text(row, "target")
     two = setting.config.family == "encoder_decoder"
     whole = tokenizer.pair(task.prefix + source)
     ids = tokenizer.encode(target, add_special=two)
@@ -52,7 +52,7 @@ def encode_pair(setting: Setting, row: Row, number: int) -> Found:
 def encode_text(setting: Setting, row: Row, number: int) -> Found:
     """A text that a decoder learns to write, all of it, and its end."""
     tokenizer, limits = setting.tokenizer, setting.limits
-    text = _text(row, "text", number)
+    text = _text(row, "text")
     ids = tokenizer.encode(text, add_special=True)
     end_id = tokenizer.eos_id if setting.config.eos_id is None else setting.config.eos_id
     if end_id is not None and ids[-1:] != [end_id]:
@@ -90,19 +90,20 @@ def encode_chat(setting: Setting, row: Row, number: int) -> Found:
 def encode_label(setting: Setting, row: Row, number: int) -> Found:
     """A text, or two, with a class, several classes, or numbers."""
     pair = row.get("text_pair")
-    whole = setting.tokenizer.pair(_text(row, "text", number), pair)
+    whole = setting.tokenizer.pair(_text(row, "text"), pair)
     parts, excess = _cut(setting, whole, 0 if pair is None else 1)
     if setting.task.problem == "regression":
-        label: Any = _numbers(row["label"], number)
+        label: Any = _numbers(row["label"], row)
         reference: Any = label[0] if len(label) == 1 else label
     else:
         names = label_names(row["label"])
         if setting.task.problem == "single" and len(names) != 1:
             several = "say multi-label-classification, or correct it"
-            raise DataError(
-                f"row {number + 1} has {len(names)} labels for {setting.task.name}; expected one; {several}"
-            )
-        places = [_label_id(setting, name, number) for name in names]
+            raise DataError(f"{_spell(row)} has {len(names)} labels for {setting.task.name}; expected one; {several}")
+        if set(names) <= {"0", "1"} and len(set(names)) < len(names):
+            found = ", ".join(names)
+            raise DataError(f"{_spell(row)} has the labels {found}; expected the names of those that apply; write them")
+        places = [_label_id(setting, name, row) for name in names]
         chosen = [float(place in places) for place in range(len(setting.label_ids))]
         label, reference = (tuple(chosen), names) if setting.task.problem == "multi" else (places[0], names[0])
     samples = []
@@ -117,7 +118,7 @@ def encode_tags(setting: Setting, row: Row, number: int) -> Found:
     """Words with a tag each, which the first token of a word learns (Devlin et al. 2018, §5.3)."""
     words, tags = list(row["tokens"]), label_names(row["tags"])
     if len(words) != len(tags):
-        raise DataError(f"row {number + 1} has {len(words)} tokens and {len(tags)} tags; expected a tag for each word")
+        raise DataError(f"{_spell(row)} has {len(words)} tokens and {len(tags)} tags; expected a tag for each word")
     batch = setting.tokenizer(words, is_split_into_words=True, split_special_tokens=True)
     found, owners = batch[0], batch.word_ids(0)
     whole = Encoded(
@@ -129,7 +130,7 @@ def encode_tags(setting: Setting, row: Row, number: int) -> Found:
         targets, weights, before = [0] * len(part.ids), [0.0] * len(part.ids), -1
         for place, ((word, _), side) in enumerate(zip(part.offsets, part.sides, strict=True)):
             if side == 0 and word != before:
-                targets[place], weights[place], before = _label_id(setting, tags[word], number), 1.0, word
+                targets[place], weights[place], before = _label_id(setting, tags[word], row), 1.0, word
         example = _example(part.ids, targets, weights, encoded=part, setting=setting)
         samples.append(Sample(example, tags, row, number, encoded=part))
     return samples, excess
@@ -137,7 +138,7 @@ def encode_tags(setting: Setting, row: Row, number: int) -> Found:
 
 def encode_answer(setting: Setting, row: Row, number: int) -> Found:
     """A question about a context, in windows; one without the answer points at its first token."""
-    question, context = _text(row, "question", number), _text(row, "context", number)
+    question, context = _text(row, "question"), _text(row, "context")
     answers = row["answers"]
     texts, starts = list(answers["text"]), list(answers["answer_start"])
     whole = setting.tokenizer.pair(question, context)
@@ -146,7 +147,7 @@ def encode_answer(setting: Setting, row: Row, number: int) -> Found:
         return [], len(whole.ids)
     if texts and context[starts[0] : starts[0] + len(texts[0])] != texts[0]:
         raise DataError(
-            f"row {number + 1} has the answer {texts[0]!r}, which is not at character {starts[0]} of its context; "
+            f"{_spell(row)} has the answer {texts[0]!r}, which is not at character {starts[0]} of its context; "
             "expected it there; correct answer_start"
         )
     samples = []
@@ -221,7 +222,7 @@ def _cut(setting: Setting, whole: Encoded, side: int) -> tuple[list[Encoded], in
         return [], excess
     if on_long == "split":
         return cut_windows(whole, side, longest=limit, overlap=0), excess
-    cut = cut_end(whole, side, longest=limit)
+    cut = cut_end(whole, side, longest=limit) or cut_end(whole, 1 - side, longest=limit)
     return ([] if cut is None else [cut]), excess
 
 
@@ -237,26 +238,32 @@ def _find_span(window: Encoded, start: int, end: int) -> tuple[int, int]:
     return (first[0], last[-1]) if first and last else (0, 0)
 
 
-def _numbers(label: Any, number: int) -> tuple[float, ...]:
+def _spell(row: Row) -> str:
+    """Which row it is, by its text: its number in the file is not known here."""
+    text = next((each for each in row.values() if isinstance(each, str) and each.strip()), str(dict(row)))
+    return f"the row of {text[:60]!r}"
+
+
+def _numbers(label: Any, row: Row) -> tuple[float, ...]:
     try:
         found = tuple(float(each) for each in label_names(label))
     except ValueError:
         found = (math.nan,)
     if not all(map(math.isfinite, found)):
-        raise DataError(f"row {number + 1} has the label {label!r}; expected a number; correct it or drop the row")
+        raise DataError(f"{_spell(row)} has the label {label!r}; expected a number; correct it or drop the row")
     return found
 
 
-def _label_id(setting: Setting, name: str, number: int) -> int:
+def _label_id(setting: Setting, name: str, row: Row) -> int:
     if name not in setting.label_ids:
         known = ", ".join(list(setting.label_ids)[:8])
-        raise DataError(f"row {number + 1} has the label {name}; expected one of {known}; correct it")
+        raise DataError(f"{_spell(row)} has the label {name}; expected one of {known}; correct it")
     return setting.label_ids[name]
 
 
-def _text(row: Row, column: str, number: int) -> str:
+def _text(row: Row, column: str) -> str:
     value = row[column]
     if not isinstance(value, str) or not value.strip():
         found = "an empty text" if isinstance(value, str) else f"a {type(value).__name__}"
-        raise DataError(f"row {number + 1} has {found} as {column}; expected text; correct or drop the row")
+        raise DataError(f"{_spell(row)} has {found} as {column}; expected text; correct or drop the row")
     return value

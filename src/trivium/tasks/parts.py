@@ -1,6 +1,6 @@
 """The rows of a data set as a task reads them, what is asked and expected in a row, and the prefix a model wants."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +16,15 @@ VALID_FRACTION = 0.05
 
 
 def read_task_parts(
-    task: Task, data: Any, *, columns: Mapping[str, str] | None = None, needed: str = "train"
+    task: Task,
+    data: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    needed: str = "train",
+    wanted: Collection[str] | None = None,
 ) -> dict[str, list[Values]]:
-    """The rows of a data set (a path, rows, or parts of rows) as the task reads them; raises `DataError`."""
-    found = read_parts(data, columns=columns, raw=task.prepare is not None, needed=needed)
+    """The rows of a data set (a path, rows, or parts of rows) as the task reads them; raises as `read_parts` does."""
+    found = read_parts(data, columns=columns, raw=task.prepare is not None, needed=needed, wanted=wanted)
     if task.kind == "pair" and task.prepare is None:
         found = {name: [_as_pair(row) for row in rows] for name, rows in found.items()}
     return {name: [dict(row) for row in prepare_rows(task, rows)] for name, rows in found.items()}
@@ -30,7 +35,11 @@ def hold_out_valid(
 ) -> tuple[list[Values], list[Values]]:
     """(train, valid) of rows that come without a held-out part, split by what is asked; raises `DataError`."""
     column = TEXTS[task.kind]
-    return hold_out_rows(rows, fraction=fraction, seed=seed, key=lambda row: row[column])
+
+    def asked(row: Values) -> Any:
+        return row[column][: find_last_answer(row[column])] if task.kind == "chat" else row[column]
+
+    return hold_out_rows(rows, fraction=fraction, seed=seed, key=asked)
 
 
 def find_source(task: Task, row: Row) -> str:

@@ -166,7 +166,9 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
     shown = asdict(result) | {"tokens": counters.tokens}
     write_report(run, recipe=to_dict(recipe), manifest=course.data, result=shown, judged=course.judge(model))
     # Of what it was made and what it became: a model in memory may come as either.
-    made = {"fingerprint": course.fingerprint["data"], "weights": hash_weights(model)}
+    made = {
+        "fingerprint": course.fingerprint["data"], "held_out": course.valid.fingerprint, "weights": hash_weights(model)
+    }  # fmt: skip
     put_text(storage, run / "result.json", json.dumps(asdict(result) | made, indent=1) + "\n")
     return result
 
@@ -184,8 +186,12 @@ def _finished(run: Path, subject: Subject, course: TuneCourse) -> TuneResult:
     """
     found = json.loads((run / "result.json").read_text(encoding="utf-8"))
     before, after = found.pop("fingerprint", ""), found.pop("weights", "")
+    same = found.pop("held_out", course.valid.fingerprint) == course.valid.fingerprint
     data, _, weights = course.fingerprint["data"].partition(" ")
-    if before not in (course.fingerprint["data"], f"{data} {before.partition(' ')[2]}" if weights == after else ""):
+    if not same or before not in (
+        course.fingerprint["data"],
+        f"{data} {before.partition(' ')[2]}" if weights == after else "",
+    ):
         raise CheckpointError(
             f"{run} was finished with other data or another model of the same name; expected the same; use --restart "
             "or another run"
@@ -200,6 +206,8 @@ def _remember(model: Any, course: TuneCourse, result: TuneResult) -> TuneResult:
     if isinstance(tasks := getattr(model, "tasks", None), dict):
         network = getattr(model, "transformer", model)
         tasks[course.recipe.task] = {**course.decoding, **course.signs(network.config).get(course.recipe.task, {})}
+        if course.task.kind == "chat":  # what it is asked for later is text-generation
+            model.generation = {**model.generation, **course.decoding}
     return result
 
 

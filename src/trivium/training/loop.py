@@ -50,6 +50,8 @@ def train(state: TrainState, course: Course, monitor: Monitor, on_evaluate: Samp
     """
     recipe, counters, model = course.recipe, state.counters, state.model
     saved_step = counters.step
+    # Of a budget that has grown since, fewer marks have been passed.
+    counters.marks_passed = min(counters.marks_passed, _count_marks(recipe.save, measure_progress(course, counters)))
     model.train()
     with catch_signals() as interruption:
         while True:

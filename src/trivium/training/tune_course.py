@@ -26,7 +26,7 @@ from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.evaluation.metrics import METRICS, load_sacrebleu
 from trivium.hub.auto import load_model, load_model_config, load_tokenizer
-from trivium.hub.decoding import read_tasks
+from trivium.hub.decoding import read_generation, read_tasks
 from trivium.hub.resolve import resolve_folder
 from trivium.machine import compute_fingerprint
 from trivium.model import ModelConfig, Transformer
@@ -35,12 +35,14 @@ from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_t
 from trivium.tasks.encode import check_family
 from trivium.tasks.parts import find_source, hold_out_valid, read_task_parts, with_signs
 from trivium.tasks.sample import choose_limits
-from trivium.tasks.task import Scorer
+from trivium.tasks.task import TASKS, Scorer
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import set_chat_template, stop_ids
 from trivium.training.checkpoint import keep_compute_dtype
 from trivium.training.tuning import MixConfig, TuneRecipe, resolve_tuning
 
+# Settings of a model's folder that hold for whatever it writes, such as the token that Marian must never write.
+BANS = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id")
 SHOWN = 6
 SHOWN_CHARACTERS = 600
 
@@ -56,6 +58,7 @@ class Subject:
     labels: tuple[str, ...] = ()
     in_memory: bool = False
     told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the model's config says of each task
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class TuneCourse:
     tokenizer: Tokenizer
     fingerprint: dict[str, str]
     limits: Limits = field(default_factory=Limits)
+    bans: Mapping[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     compute_dtype: torch.dtype = torch.float32
     device: str = "cpu"
@@ -78,8 +82,9 @@ class TuneCourse:
     def decoding(self) -> dict[str, Any]:
         """The settings that texts are written with, which the folder will have too: as long as what was learned."""
         own: dict[str, Any] = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
-        own |= {"max_new_tokens": self.limits.target} if self.task.kind == "pair" else {}
-        return {**self.task.decoding, **own} if self.task.writes else {}
+        if self.task.kind == "pair" and self.task.decoding in [each.decoding for each in TASKS.values()]:
+            own["max_new_tokens"] = self.limits.target  # a task of one's own says itself how long
+        return {**self.bans, **self.task.decoding, **own} if self.task.writes else {}
 
     def signs(self, config: ModelConfig) -> dict[str, dict[str, Any]]:
         """What the folder's config says of the task: what stands before a source, and what a decoder reads after it."""
@@ -121,6 +126,8 @@ class TuneCourse:
             return None
         answers, references = self.answer(model)
         asked, metric, best = self._asked(self.samples), self.task.metric, self.task.best
+        if not isinstance(metric, str) and best.lstrip("-") not in (given := metric(answers[:1], references[:1])):
+            best = next(iter(given))  # what the run went by, such as the loss, is no score of an answer
         return compare_outputs({"model": answers}, references, sources=asked, metric=metric, best=best, baselines=())
 
     def _asked(self, samples: Sequence[Sample]) -> list[str]:
@@ -176,7 +183,13 @@ def open_subject(
             warnings.filterwarnings("ignore", message="the file has no fitting weights")
             problem = found.problem if head == "sequence" else None
             opened = load_model(folder, head=head, labels=names, problem=problem, dropout=recipe.dropout)
-        return Subject(own, opened, _ready(found, tokenizer or load_tokenizer(folder)), parts, labels, told=told)
+        if opened.config.head != found.head:
+            raise ConfigError(
+                f"{recipe.model} has the head {opened.config.head} for {found.name}; expected {found.head}; choose "
+                "another model"
+            )
+        tokenizer, generation = _ready(found, tokenizer or load_tokenizer(folder)), read_generation(folder)
+        return Subject(own, opened, tokenizer, parts, labels, told=told, generation=generation)
     network = getattr(model, "transformer", model)
     if not isinstance(network, Transformer) or tokenizer is None:
         raise ConfigError(
@@ -192,7 +205,8 @@ def open_subject(
     _check_head(found, network, labels)
     tasks: Mapping[str, Any] = getattr(model, "tasks", {})
     found, labels = with_signs(found, tasks.get(found.name, {}), recipe.prefix), network.config.labels
-    return Subject(found, network, _ready(found, tokenizer), parts, labels, in_memory=True, told=tasks)
+    tokenizer, generation = _ready(found, tokenizer), getattr(model, "generation", {})
+    return Subject(found, network, tokenizer, parts, labels, in_memory=True, told=tasks, generation=generation)
 
 
 def _check_head(task: Task, network: Transformer, labels: tuple[str, ...]) -> None:
@@ -219,7 +233,7 @@ def _ready(task: Task, tokenizer: Tokenizer) -> Tokenizer:
 def read_tuning_parts(task: Task, data: Any, recipe: TuneRecipe) -> dict[str, list[Values]]:
     """The rows of a data set as the task reads them, with a held-out part in an order that says nothing, because only
     the first of its rows are judged and files may be sorted by label; raises `DataError`."""
-    parts = read_task_parts(task, data, columns=recipe.columns)
+    parts = read_task_parts(task, data, columns=recipe.columns, wanted=("train", "valid"))
     if not parts.get("valid"):
         train, valid = hold_out_valid(task, parts["train"], fraction=recipe.valid_fraction, seed=recipe.seed)
         parts = {**parts, "train": train, "valid": valid}
@@ -271,6 +285,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
         tokenizer=tokenizer,
         fingerprint={**fingerprint, "data": f"{loader.fingerprint} {hash_weights(subject.model)}"},
         limits=limits,
+        bans={name: subject.generation[name] for name in BANS if name in subject.generation},
         data=data,
         compute_dtype=getattr(torch, fingerprint["compute_dtype"]),
         device=fingerprint["device"],
@@ -300,7 +315,7 @@ def _encode_mix(mix: MixConfig, subject: Subject, limits: Limits) -> list[Sample
     task = find_task(mix.task)
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
-    parts = read_task_parts(task, mix.data)  # whole: what is judged is the first data set's
+    parts = read_task_parts(task, mix.data, wanted=("train",))  # whole: what is judged is the first data set's
     task = with_signs(task, subject.told.get(task.name, {}), mix.prefix)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 
