@@ -63,14 +63,12 @@ class Loaded:
     ) -> Encoded:
         """Ids of a text or a pair with the model's special tokens; too long a one is cut where that was asked for.
 
-        Cut is the end of side 0 (the text) or 1 (its pair), of the other where that one is too short. Raises
-        `RequestError` with both lengths otherwise.
+        Cut is the end of side 0 (the text) or 1 (its pair). Raises `RequestError` with both lengths otherwise.
         """
         found, room = self.tokenizer.pair(text, pair), self.room(truncation)
         if not room or len(found.ids) <= room:
             return found
-        sides = (cut_side, 1 - cut_side) if truncation else ()
-        cut = next(filter(None, (cut_end(found, side, longest=room) for side in sides)), None)
+        cut = cut_end(found, cut_side, longest=room) if truncation else None
         if cut is None:
             raise too_long(len(found.ids), room)
         return cut
