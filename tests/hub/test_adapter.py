@@ -453,3 +453,5 @@ def test_merged_folders(
         assert float((our_logits(merged, inputs) - our_logits(model, inputs)).abs().max()) <= 1e-4
     assert same.encode("The reader", add_special=False) == tokenizer.encode("The reader", add_special=False)
     assert read_generation(tmp_path / "merged") == read_generation(gpt2_folder)
+    told = [json.loads((each / "config.json").read_text()) for each in (gpt2_folder, tmp_path / "merged")]
+    assert told[0]["task_specific_params"] and told[0]["task_specific_params"] == told[1]["task_specific_params"]
