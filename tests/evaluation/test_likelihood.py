@@ -19,7 +19,11 @@ from trivium.evaluation import likelihood
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.model import Transformer, build_model
 
-OBJECTIVES = {"qwen3": "causal", "bert": "masked", "t5": "span_corruption"}
+OBJECTIVES = {
+    "qwen3": ObjectiveConfig("causal"),
+    "bert": ObjectiveConfig("masked"),
+    "t5": ObjectiveConfig("span_corruption"),
+}
 
 
 def make_model(name: str, *, dropout: float = 0.0) -> Transformer:
@@ -27,8 +31,7 @@ def make_model(name: str, *, dropout: float = 0.0) -> Transformer:
 
 
 def batches_of(name: str, rows: int) -> Iterator[Batch]:
-    objective = ObjectiveConfig(OBJECTIVES[name])  # type: ignore[arg-type]  # a table of plain strings
-    loader = Loader(make_tokens(600), VOCABULARY, objective=objective, seq_len=32, rows_per_batch=rows)
+    loader = Loader(make_tokens(600), VOCABULARY, objective=OBJECTIVES[name], seq_len=32, rows_per_batch=rows)
     return loader.valid_batches()
 
 

@@ -43,7 +43,9 @@ def attend_blockwise(
     """
     # Under autocast rotation gives 32 bits and maps 16: here, as in torch's own attention, all three are of one kind.
     q_BHTK, k_BHSK = q_BHTK.to(v_BHSK.dtype), k_BHSK.to(v_BHSK.dtype)
-    mixed = _Blockwise.apply(q_BHTK, k_BHSK, v_BHSK, bias, hidden, rule)  # type: ignore[no-untyped-call]  # torch's
+    mixed = _Blockwise.apply(  # type: ignore[no-untyped-call]  # torch declares no types for functions of one's own
+        q_BHTK, k_BHSK, v_BHSK, bias, hidden, rule
+    )
     return cast(Tensor, mixed)
 
 

@@ -95,7 +95,8 @@ def make_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 
 def make_table(rows: int, size: int) -> nn.Embedding:
     """A table of vectors, not filled: torch's own filling on the meta device imports its compiler, for seconds."""
-    made = nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)  # type: ignore[no-untyped-call]  # torch's
+    table = torch.empty(rows, size)
+    made = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call]  # torch gives it no types
     return cast(nn.Embedding, made)
 
 

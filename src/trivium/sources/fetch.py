@@ -253,7 +253,7 @@ def _read_zip(archive: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_tar(raw: IO[bytes], mode: str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=raw, mode=mode) as opened:  # type: ignore[call-overload]  # typed for literals
+    with tarfile.open(fileobj=raw, mode=mode) as opened:  # type: ignore[call-overload]  # mode is typed for literals only
         for entry in opened:
             name = entry.name.removeprefix("./")
             if entry.isfile() and wanted(name):

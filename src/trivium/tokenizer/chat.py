@@ -250,11 +250,11 @@ def _compile(source: str) -> "jinja2.Template":
     environment.globals[_JOIN] = lambda *parts: _bounded_text([str(part) for part in parts])
     safe, operations = environment.is_safe_attribute, environment.binop_table
     # Set on the one object: what a template could grow a text with is bounded.
-    environment.is_safe_attribute = (  # type: ignore[method-assign]  # as said above
+    environment.is_safe_attribute = (  # type: ignore[method-assign]  # of this one object, to bound what a text grows to
         lambda obj, attr, value: attr not in _PADDERS and safe(obj, attr, value)
     )
     environment.intercepted_binops = frozenset({"+", "*", "**", "%"})
-    environment.call_binop = (  # type: ignore[method-assign]  # likewise
+    environment.call_binop = (  # type: ignore[method-assign]  # of this one object, to bound what a text grows to
         lambda context, operator, left, right: _compute(operations[operator], operator, left, right)
     )
     environment.filters.pop("center")
