@@ -59,7 +59,7 @@ BUDGETS = {
     "sources": 1700,
     "hub": 2900,
     "generation": 1740,
-    "tasks": 650,
+    "tasks": 660,
     "evaluation": 2500,
     "training": 2800,
     "pipelines": 1800,

@@ -98,6 +98,8 @@ def _describe(report: "RowsReport", note: str, *, colour: bool) -> list[str]:
 
 
 def _describe_part(name: str, part: "PartReport", report: "RowsReport") -> list[str]:
+    from trivium.tasks.encode import KINDS, ways_out
+
     lines = [f"{name:<9} {part.rows:,} rows"]
     for reason, count in sorted(part.unusable.items(), key=lambda item: -item[1]):
         lines.append(f"  unusable {count:,}: {reason}")
@@ -108,8 +110,8 @@ def _describe_part(name: str, part: "PartReport", report: "RowsReport") -> list[
         )
         if report.max_length is not None:
             share = found.cut / max(part.rows, 1)
-            ways = "drop or truncate" if report.form in ("pair", "completion", "chat") else "drop, truncate or split"
-            advice = f"; a run wants --on-long {ways}" if share > 0.01 else ""
+            ways = ways_out(KINDS[report.form]) if report.form in KINDS else ()
+            advice = f"; a run wants --on-long {' or '.join(ways)}" if ways and share > 0.01 else ""
             lines.append(
                 f"  {'':<7} {found.cut:,} ({share:.1%}) are longer than {report.max_length:,} and would lose "
                 f"{found.lost:,} ({found.lost / max(found.total, 1):.1%}) tokens{advice}"

@@ -20,15 +20,9 @@ PLAIN = (".txt", ".md", ".rst", ".text")
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 RECORD_BYTES = 16_000_000  # a longer record of a table is not read
 QUARANTINED_LINES = 1_000  # written out for each reason; the rest is only counted: a disk image must not fill a disk
-# What a file that is damaged raises.
-UNREADABLE = (
-    OSError,
-    EOFError,  # gzip, at a file that was cut off
-    ValueError,
-    zlib.error,
-    NotImplementedError,  # pyarrow, at an encoding that a damaged byte names
-    OverflowError,  # pyarrow, at a damaged number
-    MemoryError,  # pyarrow, at a damaged length that asks for more than there is
+UNREADABLE = (  # what a file that is damaged raises
+    *(OSError, EOFError, ValueError, zlib.error),
+    *(NotImplementedError, OverflowError, MemoryError),  # pyarrow, at damaged names, numbers and lengths
 )
 
 

@@ -42,7 +42,7 @@ def answer_samples(
     """
     if task.writes:
         layers = (decoding,) if isinstance(decoding, Mapping) else decoding
-        config = combine_settings(task.decoding, *layers)
+        config = combine_settings({"max_new_tokens": task.answer_tokens}, task.decoding, *layers)
         return _write(model, tokenizer, samples, config, rows), [sample.reference for sample in samples]
     scores = _score(model, samples, rows)
     if task.kind == "answer":

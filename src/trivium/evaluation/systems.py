@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from trivium.data.parts import Values
 from trivium.data.rows import find_parts
@@ -17,8 +17,9 @@ from trivium.hub.auto import load_model, load_tokenizer
 from trivium.hub.decoding import SIGNS, read_generation, read_task
 from trivium.hub.resolve import resolve_folder
 from trivium.tasks import Limits, Task, encode_rows, find_task
+from trivium.tasks.encode import check_on_long
 from trivium.tasks.parts import find_reference, find_source, hold_out_valid, read_task_parts, with_signs
-from trivium.tasks.sample import OnLong, choose_limits
+from trivium.tasks.sample import choose_limits
 
 Rows = list[Any]
 Say = Callable[[str], None]
@@ -101,11 +102,8 @@ def _check(task: Task, folders: Mapping[str, Any], names: Sequence[str], limits:
         raise ConfigError("neither a model nor a baseline to evaluate; expected one or more; name some")
     if taken := set(folders) & set(names):
         raise ConfigError(f"a model and a baseline are both called {taken.pop()}; expected two names; write the path")
-    if limits and limits.on_long not in get_args(OnLong):
-        known = ", ".join(get_args(OnLong))
-        raise ConfigError(f"on_long is {limits.on_long!r}; expected one of {known}; choose one")
-    if limits and limits.on_long == "split" and task.writes:
-        raise ConfigError(f"on_long=split for {task.name}; a row has one text as answer; say truncate or drop")
+    if limits:
+        check_on_long(task, limits.on_long)
 
 
 def _read(

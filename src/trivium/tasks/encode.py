@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from trivium.errors import ConfigError, DataError
 from trivium.model import ModelConfig
 from trivium.tasks.kinds import ENCODERS, label_names
-from trivium.tasks.sample import Limits, Sample, Setting
-from trivium.tasks.task import Row, Task
+from trivium.tasks.sample import Limits, OnLong, Sample, Setting
+from trivium.tasks.task import Kind, Row, Task
 from trivium.tokenizer import Tokenizer
 
 REFUSED_SHARE = 0.01
+# The kind of task that a form of data is for (data/forms.py); nothing learns from preferences yet.
+KINDS: dict[str, Kind] = {
+    "pair": "pair", "completion": "pair", "chat": "chat", "text": "text", "labelled": "label", "tokens": "tags",
+    "question": "answer",
+}  # fmt: skip
 
 
 @dataclass
@@ -41,6 +46,7 @@ def encode_rows(
     """
     limits, found = limits or Limits(), Encoding()
     check_family(task, config)
+    check_on_long(task, limits.on_long)
     setting = Setting(task, config, tokenizer, limits, {name: place for place, name in enumerate(labels)})
     for row in prepare_rows(task, rows):
         samples, excess = ENCODERS[task.kind](setting, row, found.rows)
@@ -52,16 +58,27 @@ def encode_rows(
         raise DataError(
             f"{found.too_long:,} of {found.rows:,} rows are longer than {limits.source} tokens of input or "
             f"{limits.target} of target, the longest has {found.longest:,}; expected at most 1 % to be cut; raise the "
-            f"limits, or say on_long={' or '.join(ways_out(task))}"
+            f"limits, or say on_long={' or '.join(ways_out(task.kind))}"
         )
     if not found.samples:
         raise DataError(f"none of {found.rows:,} rows can be used for {task.name}; expected some; look at the data")
     return found
 
 
-def ways_out(task: Task) -> tuple[str, ...]:
-    """What `on_long` can be for rows that are too long; questions are read in windows whatever it says."""
-    return ("truncate", "drop", "split") if task.kind in ("label", "tags", "text") else ("truncate", "drop")
+def ways_out(kind: Kind) -> tuple[OnLong, ...]:
+    """What `on_long` can be for rows that are too long; none for questions, which are read in windows anyway."""
+    if kind == "answer":
+        return ()
+    return ("drop", "truncate", "split") if kind in ("label", "tags", "text") else ("drop", "truncate")
+
+
+def check_on_long(task: Task, on_long: str) -> None:
+    """Raise `ConfigError` for what is no way to treat long rows, or cuts an answer from what it answers."""
+    if on_long not in get_args(OnLong):
+        raise ConfigError(f"on_long is {on_long!r}; expected one of {', '.join(get_args(OnLong))}; choose one")
+    if on_long == "split" and task.writes:
+        ways = " or ".join(ways_out(task.kind))
+        raise ConfigError(f"on_long=split for {task.name}; a row has one text as answer; say {ways}")
 
 
 def prepare_rows(task: Task, rows: Iterable[Row]) -> Iterable[Row]:

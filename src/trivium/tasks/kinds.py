@@ -24,8 +24,6 @@ OVERLAP = 128  # tokens that neighbouring windows share
 def encode_pair(setting: Setting, row: Row, number: int) -> Found:
     """A source and a target: an encoder–decoder reads one and writes the other; a decoder reads both and learns one."""
     task, tokenizer, limits = setting.task, setting.tokenizer, setting.limits
-    if limits.on_long == "split":
-        raise ConfigError(f"on_long=split for {task.name}; a target belongs to its whole source; say truncate or drop")
     source, target = _text(row, "source"), _text(row, "target")
     two = setting.config.family == "encoder_decoder"
     whole = tokenizer.pair(task.prefix + source)
@@ -69,10 +67,6 @@ def encode_chat(setting: Setting, row: Row, number: int) -> Found:
     """A chat, of which what the assistant says is learned; its last answer is what is asked for, if what stands before
     it is within the limit."""
     tokenizer, limits, messages = setting.tokenizer, setting.limits, row["messages"]
-    if limits.on_long == "split":
-        raise ConfigError(
-            f"on_long=split for {setting.task.name}; an answer belongs to what was said; say truncate or drop"
-        )
     ids, trained = encode_chat_training(tokenizer, messages, tools=row.get("tools"))
     excess = _beyond(len(ids), limits.source)
     if excess and limits.on_long == "drop":

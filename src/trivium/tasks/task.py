@@ -35,7 +35,8 @@ class Task:
     kind's (`COLUMNS`), or into None to leave it out. `metric` names the scores (evaluation/metrics.py), or is a
     function from outputs and references to named numbers; `best` is the number that chooses a checkpoint, with a minus
     where less is better. `prefix` stands before a source; a decoder without an encoder reads `separator` between source
-    and target. Raises `ConfigError` for a kind or problem that there is not.
+    and target. `answer_tokens` end an answer where neither `decoding`, nor the model's folder, nor fine-tuning says how
+    long one may be. Raises `ConfigError` for a kind or problem that there is not.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task:
     separator: str = "\n=>\n"
     problem: Problem = "single"
     decoding: Mapping[str, Any] = field(default_factory=dict)
+    answer_tokens: int = 128
 
     def __post_init__(self) -> None:
         for name, known in (("kind", tuple(COLUMNS)), ("problem", get_args(Problem))):
@@ -70,16 +72,15 @@ class Task:
         return self.kind in ("pair", "chat")
 
 
-_SUMMARY = {"num_beams": 4, "no_repeat_ngram_size": 3, "max_new_tokens": 64}
-_TEXT = {"max_new_tokens": 128}
+_SUMMARY = {"num_beams": 4, "no_repeat_ngram_size": 3}
 TASKS = {
     task.name: task
     for task in (
-        Task("summarization", "pair", "rouge", "rougeL", separator="\nTL;DR: ", decoding=_SUMMARY),
-        Task("translation", "pair", "bleu", "chrf", decoding={"num_beams": 4, **_TEXT}),
-        Task("text2text-generation", "pair", "rouge", "rougeL", decoding=_TEXT),
+        Task("summarization", "pair", "rouge", "rougeL", separator="\nTL;DR: ", decoding=_SUMMARY, answer_tokens=64),
+        Task("translation", "pair", "bleu", "chrf", decoding={"num_beams": 4}),
+        Task("text2text-generation", "pair", "rouge", "rougeL"),
         Task("text-generation", "text", "none", "-loss"),
-        Task("chat", "chat", "rouge", "-loss", decoding={"max_new_tokens": 256}),
+        Task("chat", "chat", "rouge", "-loss", answer_tokens=256),
         Task("text-classification", "label", "accuracy", "accuracy"),
         Task("multi-label-classification", "label", "multilabel", "f1_micro", problem="multi"),
         Task("regression", "label", "regression", "spearman", problem="regression"),

@@ -35,7 +35,7 @@ from trivium.tasks import Limits, Sample, Task, encode_rows, find_labels, find_t
 from trivium.tasks.encode import check_family
 from trivium.tasks.parts import find_source, hold_out_valid, read_task_parts, with_signs
 from trivium.tasks.sample import choose_limits
-from trivium.tasks.task import TASKS, Scorer
+from trivium.tasks.task import Scorer
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import set_chat_template, stop_ids
 from trivium.training.checkpoint import keep_compute_dtype
@@ -81,10 +81,11 @@ class TuneCourse:
     @cached_property
     def decoding(self) -> dict[str, Any]:
         """The settings that texts are written with, which the folder will have too: as long as what was learned."""
-        own: dict[str, Any] = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
-        if self.task.kind == "pair" and self.task.decoding in [each.decoding for each in TASKS.values()]:
-            own["max_new_tokens"] = self.limits.target  # a task of one's own says itself how long
-        return {**self.bans, **self.task.decoding, **own} if self.task.writes else {}
+        if not self.task.writes:
+            return {}
+        longest = self.limits.target if self.task.kind == "pair" else self.task.answer_tokens
+        ends = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
+        return {**self.bans, "max_new_tokens": longest, **self.task.decoding, **ends}
 
     def signs(self, config: ModelConfig) -> dict[str, dict[str, Any]]:
         """What the folder's config says of the task: what stands before a source, and what a decoder reads after it."""
