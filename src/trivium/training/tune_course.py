@@ -81,11 +81,9 @@ class TuneCourse:
     @cached_property
     def decoding(self) -> dict[str, Any]:
         """The settings that texts are written with, which the folder will have too: as long as what was learned."""
-        if not self.task.writes:
-            return {}
         longest = self.limits.target if self.task.kind == "pair" else self.task.answer_tokens
         ends = {"eos_token_id": stop_ids(self.tokenizer)} if self.task.kind == "chat" else {}
-        return {**self.bans, "max_new_tokens": longest, **self.task.decoding, **ends}
+        return {**self.bans, "max_new_tokens": longest, **self.task.decoding, **ends} if self.task.writes else {}
 
     def signs(self, config: ModelConfig) -> dict[str, dict[str, Any]]:
         """What the folder's config says of the task: what stands before a source, and what a decoder reads after it."""
