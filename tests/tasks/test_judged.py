@@ -13,7 +13,7 @@ from tests.training.tuned import ANIMALS, make_model, make_tokenizer, pairs, wri
 from trivium import Task, evaluate_task, finetune
 from trivium.data.batch import Example
 from trivium.data.examples import ExampleLoader
-from trivium.errors import CheckpointError, ConfigError, DataError
+from trivium.errors import CheckpointError, ConfigError, DataError, HubError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.metrics import entities
 from trivium.hub.auto import load
@@ -129,14 +129,19 @@ def test_each_set_of_a_mixture_has_the_models_sign_for_its_task(tmp_path: Path, 
         assert all(text.startswith(sign) for text in texts) and subject.task.prefix == "what "
 
 
-def test_what_a_baseline_lacks_is_found_before_a_model_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_baseline_lacks_is_found_before_a_model_answers(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def answer(*_: Any) -> None:
         raise AssertionError("a model was asked")
 
     monkeypatch.setattr("trivium.evaluation.systems._answer", answer)
-    data = write_rows(tmp_path / "rows.jsonl", pairs(10))
+    data, model = write_rows(tmp_path / "rows.jsonl", pairs(10)), make_model(tmp_path / "model", "decoder", tokenizer)
     with pytest.raises(Exception, match="learns from training rows and there are none"):
-        evaluate_task("summarization", data, models=["model"], baselines=["nearest"])
+        evaluate_task("summarization", data, models=[model], baselines=["nearest"])
+    monkeypatch.setattr("trivium.evaluation.systems.answer_baseline", answer)
+    with pytest.raises(HubError, match="no folder"):  # and a folder that is none before either
+        evaluate_task("summarization", data, models=[tmp_path / "nothing"], baselines=["lead"])
 
 
 @pytest.mark.parametrize("count", [3, 16, 40, 100, 300])

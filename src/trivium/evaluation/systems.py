@@ -52,6 +52,7 @@ def evaluate_task(
     names = choose_baselines(task, baselines)
     folders = dict(models) if isinstance(models, Mapping) else {str(each).rstrip("/"): each for each in models}
     _check(task, folders, names, limits)
+    found_at = {name: resolve_folder(str(folder)) for name, folder in folders.items()}
     rows, training = _read(task, data, part, columns, learns=bool(names) or task.writes)
     rows = rows[:limit]
     answered: dict[str, dict[int, Any]] = {}
@@ -59,9 +60,9 @@ def evaluate_task(
     for name in names:  # before the models, which take longer: what a baseline lacks is found at once
         say(f"{name}: {len(rows):,} rows")
         told[name] = answer_baseline(name, task, rows, training)
-    for name, folder in folders.items():
+    for name, folder in found_at.items():
         say(f"{name}: {len(rows):,} rows")
-        answered[name] = _answer(task, folder, rows, limits or Limits(source=0), decoding or {})
+        answered[name] = _answer(task, folders[name], folder, rows, limits or Limits(source=0), decoding or {})
     kept = [number for number in range(len(rows)) if all(number in found for found in answered.values())]
     if not kept:
         raise DataError(f"no row of {data} fits every model; expected some; raise the limits, or say on_long=truncate")
@@ -122,9 +123,10 @@ def _read(
     return parts[part], parts.get("train", [])
 
 
-def _answer(task: Task, name: str | Path, rows: Rows, limits: Limits, decoding: Mapping[str, Any]) -> dict[int, Any]:
-    """A model's answers by the number of the row; rows that the limits drop have none."""
-    folder = resolve_folder(str(name))
+def _answer(
+    task: Task, name: str | Path, folder: Path, rows: Rows, limits: Limits, decoding: Mapping[str, Any]
+) -> dict[int, Any]:
+    """A model's answers by the number of the row; rows that the limits drop have none. `name` is how it was given."""
     model, tokenizer = load_model(folder).eval(), load_tokenizer(folder)
     if model.config.head != task.head or (task.kind == "label" and model.config.problem != task.problem):
         found = f"{model.config.head}{f' ({model.config.problem})' if model.config.head == 'sequence' else ''}"
