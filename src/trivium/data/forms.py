@@ -128,11 +128,10 @@ def _choose(rows: Sequence[Row], mapping: Mapping[str, str], form: Form | None) 
         if 2 * fitting >= len(rows):
             return known, columns
     there = ", ".join(" ".join(str(each).split())[:40] for each in list(rows[0].values)[:20]) or "none"
-    special = form is not None or bool(mapping)
-    ways = (
-        ["+".join(columns.values()) for _, columns in candidates] if special else map("+".join, FORM_COLUMNS.values())
-    )
+    missing = "".join(f"; {each}, which is mapped, is none" for each in mapping.values() if not has(rows[0].values, each))
+    special = ["+".join(columns.values()) for _, columns in candidates] if form or mapping else []
+    ways = special or map("+".join, FORM_COLUMNS.values())
     raise DataError(
         f"{place_of(rows[0])} has the columns {there}; expected {' or '.join(dict.fromkeys(ways))}; say what they "
-        "are, for example --map source=article,target=highlights"
+        f"are, for example --map source=article,target=highlights{missing}"
     )
