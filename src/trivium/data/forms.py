@@ -128,7 +128,7 @@ def _choose(rows: Sequence[Row], mapping: Mapping[str, str], form: Form | None) 
         if 2 * fitting >= len(rows):
             return known, columns
     there = ", ".join(" ".join(str(each).split())[:40] for each in list(rows[0].values)[:20]) or "none"
-    missing = "".join(f"; {each}, which is mapped, is none" for each in mapping.values() if not has(rows[0].values, each))
+    missing = "".join(f"; there is no {each}" for each in mapping.values() if not has(rows[0].values, each))
     special = ["+".join(columns.values()) for _, columns in candidates] if form or mapping else []
     ways = special or map("+".join, FORM_COLUMNS.values())
     raise DataError(
