@@ -105,7 +105,6 @@ def tune_theirs(job: dict[str, Any], out: str) -> str:
 def work(job: dict[str, Any]) -> None:
     """One run in this process; prints processor and wall seconds, peak memory, and the folder's path."""
     import torch
-
     import torch._dynamo  # the first optimizer imports it, for more than a second: trivium's while it is timed
 
     torch.set_num_threads(job["threads"])
