@@ -130,6 +130,27 @@ def test_dropout_by_blocks_equals_the_formula(
         assert one.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("name", MASKS)
+def test_trained_in_16_bits_short_rows_stay_near_and_padding_finite(name: str) -> None:
+    mask, generator = MASKS[name], torch.Generator().manual_seed(0)
+    exact = [torch.randn(2, 3, 8, 16, generator=generator).bfloat16().double().requires_grad_() for _ in range(3)]
+    half = [each.detach().bfloat16().requires_grad_() for each in exact]
+    real = (mask.query_segments != 0)[:, None, :, None]
+    slopes = torch.randn(2, 3, 8, 16, generator=generator).bfloat16()
+    expected = attend_dense(*exact, scale=0.25, visible=mask.visible)
+    # Under autocast rotated queries and keys have 32 bits and values 16.
+    found = attend(half[0].float(), half[1].float(), half[2], mask, scale=0.25)
+    assert found.dtype == torch.bfloat16
+    (expected * real).backward(slopes.double())
+    (found * real).backward(slopes)
+    torch.testing.assert_close((found * real).double(), expected * real, atol=0.03, rtol=0.03)
+    for ours, theirs in zip(half, exact, strict=True):
+        torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=0.06, rtol=0.03)
+    with torch.no_grad():
+        kernel = attend(*half, mask, scale=0.25)
+    torch.testing.assert_close((kernel * real).double(), expected * real, atol=0.03, rtol=0.03)
+
+
 def test_dropout_by_blocks_in_half_precision_stays_near() -> None:
     """In bfloat16 too, weights are made in float32: only the products round."""
     generator = torch.Generator().manual_seed(0)

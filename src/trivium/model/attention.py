@@ -19,6 +19,10 @@ from trivium.model.layer import RMSNorm, drop, make_linear
 from trivium.model.mask import Mask
 from trivium.model.position import rotate
 
+# In 16 bits the CPU kernel's way back is slow: 6 heads of 32, both ways, the formula and it, one Zen 5 core: 16 rows of
+# 128 keys 10 and 31 ms, 64 of 16 2.5 and 22, 8 of 256 18 and 29; of 512 they are even. In float32 the kernel is first.
+MOST_SHORT_KEYS = 256
+
 
 def attend_dense(
     q_BHTK: Tensor,
@@ -37,12 +41,12 @@ def attend_dense(
     scores_BHTS = q_BHTK @ k_BHSK.transpose(-1, -2) * scale
     if bias is not None:
         scores_BHTS = scores_BHTS + bias
+    sees = None if visible is None else visible.any(-1, keepdim=True)
     if visible is not None:
-        scores_BHTS = scores_BHTS.masked_fill(~visible, -math.inf)
-        scores_BHTS = scores_BHTS.masked_fill(~visible.any(-1, keepdim=True), 0.0)
+        scores_BHTS = scores_BHTS.masked_fill(~visible & sees, -math.inf)
     weights_BHTS = drop(scores_BHTS.softmax(-1), dropout)
     out_BHTK = weights_BHTS @ v_BHSK
-    return out_BHTK if visible is None else out_BHTK * visible.any(-1, keepdim=True)
+    return out_BHTK if sees is None else out_BHTK * sees
 
 
 def attend(
@@ -76,6 +80,11 @@ def attend(
         return attend_blockwise(q_BHTK, k_BGSK, v_BGSK, rule, bias=bias, hidden=hidden)
     if bias is not None:
         return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, bias=bias)
+    trained_in_16_bits = v_BGSK.element_size() == 2 and v_BGSK.device.type == "cpu" and torch.is_grad_enabled()
+    if trained_in_16_bits and v_BGSK.shape[2] <= MOST_SHORT_KEYS:
+        visible = None if mask.kind == "everything" else mask.visible
+        q_BHTK, k_BGSK = q_BHTK.to(v_BGSK.dtype), k_BGSK.to(v_BGSK.dtype)
+        return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, visible=visible)
     if mask.kind == "general":
         # Padding rows see nothing; the kernels answer NaN there on some builds, so they see everything instead:
         # nobody reads a padding row, and it must only stay finite.
