@@ -42,6 +42,16 @@ KNOWN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("labelled", {"text": "a", "label": "[x"}, {"text": "a", "label": "[x"}),
     ("labelled", {"question": "q", "sentence": "s", "label": 0}, {"text": "q", "text_pair": "s", "label": 0}),
     ("chat", {"messages": '[{"role": "user", "content": "a"}]'}, {"messages": chat("a")}),
+    (
+        "chat",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]},
+        {"messages": chat("ab")},
+    ),
+    (
+        "chat",
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"x": 1}], "name": None}]},
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"x": 1}]}]},
+    ),
     ("chat", {"messages": chat("a"), "tools": [{"x": 1}]}, {"messages": chat("a"), "tools": [{"x": 1}]}),
     ("chat", {"instruction": "a", "input": "", "output": "b", "text": "…"}, {"messages": chat("a", "b")}),
     ("chat", {"instruction": "a", "input": "i", "output": "b"}, {"messages": chat("a\n\ni", "b")}),

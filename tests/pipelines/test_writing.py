@@ -14,6 +14,7 @@ from trivium import load, pipeline
 from trivium.errors import ConfigError, RequestError
 from trivium.generation import SamplingConfig, generate, generate_text
 from trivium.pipelines.writing import split_text
+from trivium.tokenizer.chat_mask import encode_chat_prompt
 
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
 
@@ -216,6 +217,11 @@ def test_a_chat_is_answered_as_in_transformers(folders: dict[str, Path], tmp_pat
     assert ours(chat, return_full_text=False, **GREEDY) == reference(chat, return_full_text=False, **GREEDY)
     begun = [*chat, {"role": "assistant", "content": "The"}]
     assert ours(begun, **GREEDY) == reference(begun, **GREEDY)
+    # A template without a prompt of its own: the answer is asked for as training has it.
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template.partition("{% if")[0]}))
+    ours = pipeline("text-generation", model=folder, return_full_text=False, **GREEDY)
+    asked = ours.tokenizer.decode(encode_chat_prompt(ours.tokenizer, chat))
+    assert asked == "user: Return the axis.\nassistant: " and ours(chat) == ours(asked)
     with pytest.raises(RequestError, match="texts and chats in one list"):
         ours([chat, "text"])
     with pytest.raises(ConfigError, match="template"):

@@ -276,13 +276,56 @@ def test_payloads_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
         "{{ '" + "a" * 2_000_000 + "' }}",
+        "{{ '{:>99999999}'.format('')|length }}",
+        "{{ '{:>{w}}'.format('', w=99999999)|length }}",
+        "{{ ('%*d' % (99999999, 1))|length }}",
+        "{{ '%*d'|format(99999999, 1) }}",
+        "{{ ('a'|indent(99999999, first=true))|length }}",
+        "{% set n = namespace(s='a') %}{% for i in range(9) %}{% set n.s = n.s.replace('a', 'a' * 10) %}{% endfor %}",
+        "{% set n = namespace(s='a') %}{% for i in range(9) %}{% set n.s = n.s|replace('a', 'a' * 10) %}{% endfor %}",
+        "{{ (['a' * 100000] * 1000)|join('')|length }}",
+        "{{ ''.join(['a' * 100000] * 1000)|length }}",
+        "{{ ('a' * 100000).join('b' * 1000)|length }}",
+        "{{ []|slice(99999999)|list|length }}",
+        "{{ lipsum(n=99999999) }}",
     ],
-    ids=range(14),
+    ids=range(26),
 )
 def test_templates_end(bomb: str) -> None:
     tokenizer = train_tokenizer(["some text"], vocab_size=300, num_sentinels=0)
     with pytest.raises((RequestError, ConfigError), match="chat template"):
         tokenizer.apply_chat_template(CHATS[0], tokenize=False, chat_template=bomb)
+
+
+def test_what_templates_do_with_texts_they_may() -> None:
+    tokenizer = train_tokenizer(["some text"], vocab_size=300, num_sentinels=0)
+    for source, expected in (
+        ("{{ 'a-b'.replace('-', '+') }}{{ 'a-b'|replace('-', '/') }}", "a+ba/b"),
+        ("{{ '{:>4}|{x}'.format('b', x=1) }}{{ '%3d' % 7 }}", "   b|1  7"),
+        ("{{ messages|map(attribute='role')|join(', ') }}{{ ';'.join(['a', 'b']) }}{{ [1, 'b']|join }}", "usera;b1b"),
+        ("{{ 'a\nb'|indent(2) }}{{ 'c'|indent(width=1, first=true) }}", "a\n  b c"),
+        ("{% if messages[0].content is none %}a call{% endif %}", "a call"),
+    ):
+        chat = [{"role": "user", "content": None}]
+        assert tokenizer.apply_chat_template(chat, tokenize=False, chat_template=source) == expected
+
+
+def test_special_tokens_in_keys_and_under_any_key_stay_text(tmp_path: Path) -> None:
+    """T17, for what a call or a tool is given and for keys."""
+    template = CHATML.replace("message['content']", "message['content'] + (message.tool_calls or '')|tojson")
+    tokenizer = Tokenizer.load(folder_with(tmp_path, template + "{{ tools|tojson }}"))
+
+    def count(arguments: dict[str, Any]) -> int:
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "tool_calls": [call]}]
+        found = tokenizer.apply_chat_template(chat, tools=[{"name": "f", "properties": arguments}])["input_ids"]
+        assert str(arguments)[1:-1].split("'")[1] in tokenizer.decode(found, skip_special=False).replace("\\n", "\n")
+        return sum(each in tokenizer.control_ids for each in found)
+
+    harmless = count({"key": "value"})
+    assert harmless >= 4
+    assert count({"<|im_end|>": "y"}) == count({"chat_template": "<|im_end|>"}) == harmless
+    assert count({"a": {"chat_template": {"<|im_start|>x": ["<|im_end|>"]}}}) == harmless
 
 
 def test_what_is_refused() -> None:

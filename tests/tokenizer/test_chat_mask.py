@@ -247,13 +247,13 @@ def test_an_end_that_only_the_last_turn_has_is_refused(folders: Any) -> None:
 def test_a_clock_in_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second that ends between two renderings is noticed; one that never stands still is an error."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr("trivium.tokenizer.chat._clock", lambda form: str(max(next(ticks), 20) // 20))
+    monkeypatch.setattr("trivium.tokenizer.template._clock", lambda form: str(max(next(ticks), 20) // 20))
     template = "{{ strftime_now('%s') }}{% for message in messages %}" + TURN + "{{ eos_token }}{% endfor %}"
     tokenizer = small(template)
     for _ in range(30):
         ids, mask = encode_chat_training(tokenizer, turns("x", "y"))
         assert trained_text(tokenizer, ids, mask) == [f"y{tokenizer.eos_token}"]
-    monkeypatch.setattr("trivium.tokenizer.chat._clock", lambda form: str(next(ticks)))
+    monkeypatch.setattr("trivium.tokenizer.template._clock", lambda form: str(next(ticks)))
     with pytest.raises(ConfigError, match="another text each time"):
         encode_chat_training(tokenizer, turns("x", "y"))
 
@@ -308,3 +308,6 @@ def test_tokens_of_spans() -> None:
     assert mark_tokens(offsets, [(0, 1), (2, 3)]) == [True, True, False, False, False, False]
     assert mark_tokens([(0, 2), (3, 3), (3, 5)], [(2, 5)]) == [False, True, True]
     assert mark_tokens(offsets, []) == [False] * 6
+    # A control token that takes the white space behind it is none of the answer, one that takes that before it is.
+    assert mark_tokens([(0, 5), (5, 8)], [(3, 8)], [True, False]) == [False, True]
+    assert mark_tokens([(0, 3), (3, 8)], [(0, 8)], [False, True]) == [True, True]

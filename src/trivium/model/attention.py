@@ -41,12 +41,11 @@ def attend_dense(
     scores_BHTS = q_BHTK @ k_BHSK.transpose(-1, -2) * scale
     if bias is not None:
         scores_BHTS = scores_BHTS + bias
-    sees = None if visible is None else visible.any(-1, keepdim=True)
-    if visible is not None:
-        scores_BHTS = scores_BHTS.masked_fill(~visible & sees, -math.inf)
-    weights_BHTS = drop(scores_BHTS.softmax(-1), dropout)
-    out_BHTK = weights_BHTS @ v_BHSK
-    return out_BHTK if sees is None else out_BHTK * sees
+    if visible is None:
+        return drop(scores_BHTS.softmax(-1), dropout) @ v_BHSK
+    sees = visible.any(-1, keepdim=True)
+    scores_BHTS = scores_BHTS.masked_fill(~visible & sees, -math.inf)
+    return drop(scores_BHTS.softmax(-1), dropout) @ v_BHSK * sees
 
 
 def attend(

@@ -16,6 +16,7 @@ from trivium.generation.settings import SETTINGS, SamplingConfig, combine_settin
 from trivium.generation.text import stream_ids
 from trivium.generation.write import generate
 from trivium.pipelines.loaded import Answer, Loaded, Options, batches, too_long
+from trivium.tokenizer.chat_mask import encode_chat_prompt
 from trivium.tokenizer.windows import cut_end, until_end
 
 _OURS = ("truncation", "prefix", "batch_size", "stream", "split_special_tokens")
@@ -226,9 +227,6 @@ def _is_begun(chat: list[Any]) -> bool:
 
 
 def _chat_ids(loaded: Loaded, chat: list[Any]) -> list[int]:
-    begun = _is_begun(chat)
-    return list(
-        loaded.tokenizer.apply_chat_template(
-            chat, return_dict=False, add_generation_prompt=not begun, continue_final_message=begun
-        )
-    )
+    if not _is_begun(chat):
+        return encode_chat_prompt(loaded.tokenizer, chat)  # as it was trained, whether the template has a prompt or not
+    return list(loaded.tokenizer.apply_chat_template(chat, return_dict=False, continue_final_message=True))

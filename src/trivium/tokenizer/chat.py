@@ -1,35 +1,25 @@
 """Chats to text and ids through the templates that models bring (Jinja), which may be anybody's.
 
-A template sees plain data and runs in Jinja's sandbox, bounded in iterations and text. What users write stays text:
+A template sees plain data and runs in a sandbox (template.py). What users write stays text:
 a control token that is spelled in a message never becomes its id, only the template's own do.
 """
 
-import json
 import re
 import secrets
-from collections.abc import Callable
-from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken
 
-from trivium.errors import ConfigError, RequestError, TriviumError
+from trivium.errors import ConfigError, RequestError
 from trivium.tokenizer.backend import copy_of
 from trivium.tokenizer.batch import TokenBatch
 from trivium.tokenizer.call import call_encoded
+from trivium.tokenizer.template import render_template
 
 if TYPE_CHECKING:
-    import jinja2
-
     from trivium.tokenizer.tokenizer import Tokenizer
 
-TEMPLATE_CHARACTERS = 1 << 20
-TEXT_CHARACTERS = 1 << 24  # of what a template makes, whole or in part
-ITERATIONS = 1_000_000  # of all loops of one rendering; 1000 messages with 20 tools need a tenth
 _OF_THE_CALL = ("return_tensors", "padding", "truncation", "max_length")
-_GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
-_PADDERS = {"center", "ljust", "rjust", "zfill", "expandtabs"}  # a short word for a long text
 
 
 def apply_template(
@@ -68,7 +58,7 @@ def render_chat(tokenizer: "Tokenizer", messages: Any, options: dict[str, Any]) 
             raise RequestError("the final message has no text to continue; expected content; add it")
         chat[-1]["content"] += f"{tag} "
     given = {"add_generation_prompt": False, "documents": None} | _plain(options)
-    text = _render(source, tokenizer.special_tokens | given | {"messages": chat, "tools": _plain(tools)})
+    text = render_template(source, tokenizer.special_tokens | given | {"messages": chat, "tools": _plain(tools)})
     if not unfinished:
         return text
     at = text.rfind(tag)
@@ -85,7 +75,8 @@ def encode_chat(tokenizer: "Tokenizer", chats: list[Any], template: dict[str, An
         with_tools=template.get("tools") is not None,
     )
     guard = Guard(tokenizer, source)
-    texts = [render_chat(tokenizer, guard.mark_chat(chat), guard.mark(template)) for chat in chats]
+    given = {name: each if name == "chat_template" else guard.mark(each) for name, each in template.items()}
+    texts = [render_chat(tokenizer, guard.mark_chat(chat), given) for chat in chats]
     return call_encoded(tokenizer, [guard.name_controls(text) for text in texts], guard.backend, guard.originals, call)
 
 
@@ -133,19 +124,27 @@ class Guard:
         return [self.mark(each, own=own) for each, own in zip(messages, theirs, strict=True)]
 
     def mark(self, value: Any, *, own: bool = False) -> Any:
-        """The same plain data with every control token in its texts marked; of one's `own` only the special ones."""
+        """The same plain data with every control token in its texts marked; of one's `own` only the special ones.
+
+        A key is marked where it spells one: a template asks for no key that does, but may write them all.
+        """
+        words = self.reserved if own else self.spelled
         if isinstance(value, dict):
-            return {key: each if key == "chat_template" else self.mark(each, own=own) for key, each in value.items()}
+            return {self._mark_words(key, words): self.mark(each, own=own) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self.mark(each, own=own) for each in value]
-        words = self.reserved if own else self.spelled
         if not isinstance(value, str) or words is None:
             return value
-        text = words.sub(lambda found: f"{self.before}{found[0]}{self.after}", value)
+        text = self._mark_words(value, words)
         sizes = range(1, min(self.longest, len(value) + 1))
         first = any(value[:size] in self.tails for size in sizes)
         last = any(value[-size:] in self.heads for size in sizes)
         return f"{self.edge * first}{text}{self.edge * last}"
+
+    def _mark_words(self, value: Any, words: re.Pattern[str] | None) -> Any:
+        if not isinstance(value, str) or words is None or value.isidentifier():
+            return value
+        return words.sub(lambda found: f"{self.before}{found[0]}{self.after}", value)
 
     def name_controls(self, text: str) -> str:
         """A rendered text without marks, in which the template's control tokens bear the names of the copy."""
@@ -188,7 +187,8 @@ def _message(value: Any) -> dict[str, Any]:
         raise RequestError(
             f"a message of a chat is {type(value).__name__}; expected a dict with role and content; correct it"
         )
-    return {name: _plain(each) for name, each in value.items() if each is not None}
+    # What a call has instead of a text is nothing, and templates ask for it.
+    return {name: _plain(each) for name, each in value.items() if each is not None or name == "content"}
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -203,140 +203,3 @@ def _plain(value: Any, depth: int = 0) -> Any:
         f"a chat template was given {type(value).__name__} at depth {depth}; expected texts, numbers, lists and dicts; "
         "give tools as JSON schemas"
     )
-
-
-def _render(source: str, variables: dict[str, Any]) -> str:
-    import jinja2
-
-    template, count = _compile(source), 0
-    budget = [ITERATIONS]
-    pieces = []
-    try:
-        for piece in template.generate(**variables, **{_TICK: lambda: _spend(budget)}):
-            count += len(piece)
-            _bounded(count)
-            pieces.append(piece)
-    except TriviumError:
-        raise
-    except jinja2.exceptions.SecurityError as error:
-        raise RequestError(
-            f"the chat template tries what the sandbox forbids ({_line(error)}); do not trust it"
-        ) from None
-    except Exception as error:  # whatever a template does with what it was given
-        raise RequestError(
-            f"the chat template cannot render these messages ({_line(error)}); expected roles and contents that it "
-            "knows; correct them"
-        ) from None
-    return "".join(pieces)
-
-
-_TICK = "tick_" + secrets.token_hex(8)
-_JOIN = "join_" + secrets.token_hex(8)
-
-
-@lru_cache(maxsize=16)
-def _compile(source: str) -> "jinja2.Template":
-    import jinja2
-    from jinja2 import nodes
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    if len(source) > TEMPLATE_CHARACTERS:
-        raise ConfigError(f"a chat template of {len(source):,} characters; expected at most a million; use another")
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], cache_size=0
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: _clock(form)}
-    environment.globals[_JOIN] = lambda *parts: _bounded_text([str(part) for part in parts])
-    safe, operations = environment.is_safe_attribute, environment.binop_table
-    # Set on the one object: what a template could grow a text with is bounded.
-    environment.is_safe_attribute = (  # type: ignore[method-assign]  # of this one object, to bound what a text grows to
-        lambda obj, attr, value: attr not in _PADDERS and safe(obj, attr, value)
-    )
-    environment.intercepted_binops = frozenset({"+", "*", "**", "%"})
-    environment.call_binop = (  # type: ignore[method-assign]  # of this one object, to bound what a text grows to
-        lambda context, operator, left, right: _compute(operations[operator], operator, left, right)
-    )
-    environment.filters.pop("center")
-    marked = _GENERATION.sub(lambda tag: f"{{%{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}%}}", source)
-    try:
-        tree = environment.parse(marked)
-        for loop in tree.find_all(nodes.For):
-            loop.body.insert(0, nodes.ExprStmt(_call(nodes, _TICK, [])))
-        _replace_joins(nodes, tree)
-        return environment.from_string(tree)
-    except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
-        raise ConfigError(f"the chat template is no template ({_line(error)}); expected Jinja; get it again") from None
-
-
-def _call(nodes: Any, name: str, arguments: list[Any]) -> Any:
-    return nodes.Call(nodes.Name(name, "load"), arguments, [], None, None)
-
-
-def _replace_joins(nodes: Any, tree: Any) -> None:
-    """Every `a ~ b` as a call that minds the length."""
-    for name, value in list(tree.iter_fields()):
-        for at, node in enumerate(value if isinstance(value, list) else [value]):
-            if not isinstance(node, nodes.Node):
-                continue
-            _replace_joins(nodes, node)
-            if isinstance(node, nodes.Concat):
-                new = _call(nodes, _JOIN, node.nodes)
-                if isinstance(value, list):
-                    value[at] = new
-                else:
-                    setattr(tree, name, new)
-
-
-def _compute(operation: Callable[[Any, Any], Any], name: str, left: Any, right: Any) -> Any:
-    sizes = [len(each) if isinstance(each, str | list | tuple) else 0 for each in (left, right)]
-    numbers = [each for each in (left, right) if isinstance(each, int)]
-    if name == "*" and any(sizes):
-        _bounded(max(sizes) * max([0, *numbers]))
-    elif name == "**" or (name == "*" and any(abs(each) > 2**64 for each in numbers)):
-        _bounded(max([0, *map(abs, numbers)]) * 1000 if any(abs(each) > 1000 for each in numbers) else 0)
-    elif name == "%" and isinstance(left, str):
-        _bounded(sum(int(digits) for digits in re.findall(r"\d{1,18}", left)) + len(left))
-    else:
-        _bounded(sum(sizes))
-    return operation(left, right)
-
-
-def _bounded(count: int) -> None:
-    if count > TEXT_CHARACTERS:
-        raise RequestError(
-            f"the chat template makes more than {TEXT_CHARACTERS:,} characters; expected a chat; shorten it or use "
-            "another template"
-        )
-
-
-def _bounded_text(parts: list[str]) -> str:
-    _bounded(sum(map(len, parts)))
-    return "".join(parts)
-
-
-def _spend(budget: list[int]) -> None:
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise RequestError(
-            f"the chat template loops more than {ITERATIONS:,} times; expected a chat; shorten it or use another "
-            "template"
-        )
-
-
-def _clock(form: str) -> str:
-    return datetime.now().strftime(form)
-
-
-def _refuse(message: Any) -> None:
-    raise RequestError(f"the chat template refuses these messages ({_line(message)}); expected others; correct them")
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split())[:200]

@@ -135,7 +135,8 @@ class ChatFormat:
         with reading([text]):
             found = self._guard.backend.encode(text, add_special_tokens=False)
         ids = [self._guard.originals.get(each, each) for each in found.ids]
-        return ids, mark_tokens(found.offsets, spans)
+        controls = {number for number, _ in self._guard.controls.values()}
+        return ids, mark_tokens(found.offsets, spans, [each in controls for each in ids])
 
     def _follow(self, messages: Messages, tools: list[Any] | None) -> tuple[str, list[Span]]:
         """The text, and the spans of it that are trained."""
@@ -259,17 +260,18 @@ class ChatFormat:
         return text != prompt, gap if text == prompt and before.startswith(prompt) and gap.isspace() else ""
 
 
-def mark_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
+def mark_tokens(offsets: Sequence[Span], spans: Sequence[Span], controls: Sequence[bool] = ()) -> list[bool]:
     """For each token whether any of its characters is in a span; both are in the order of the text.
 
-    White space that a tokenizer leaves out of a token's offsets belongs to the token that follows it.
+    White space that a tokenizer leaves out of a token's offsets belongs to the token that follows it. A control token
+    may take the white space after it (`rstrip`): only where it begins counts.
     """
     mask, last, at = [], 0, 0
-    for start, end in offsets:
-        start = min(start, last)
+    for (start, end), control in zip(offsets, controls or [False] * len(offsets), strict=True):
+        reach, start = (start + 1 if control else end), min(start, last)
         while at < len(spans) and spans[at][1] <= start:
             at += 1
-        mask.append(at < len(spans) and end > spans[at][0] and start < spans[at][1])
+        mask.append(at < len(spans) and reach > spans[at][0] and start < spans[at][1])
         last = end
     return mask
 
