@@ -4,6 +4,7 @@ Knows no format but JSON; who wants tensors or vocabularies asks here for the pa
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise HubError(f"{path} holds a {type(found).__name__}; expected a JSON object; get the folder again")
     return found
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON of plain data, with null for a number that is none (NaN, ±∞), which JSON has no word for."""
+
+    def plain(each: Any) -> Any:
+        if isinstance(each, dict):
+            return {name: plain(part) for name, part in each.items()}
+        if isinstance(each, list | tuple):
+            return [plain(part) for part in each]
+        return None if isinstance(each, float) and not math.isfinite(each) else each
+
+    return json.dumps(plain(value), ensure_ascii=False, indent=indent)
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ import pytest
 from tests.training.tuned import ANIMALS, COLOURS, make_model, make_tokenizer, write_rows
 from trivium.errors import ConfigError
 from trivium.evaluation import lm_eval as adapter
+from trivium.generation import SamplingConfig, generate
 
 ROOT = Path(__file__).parent.parent.parent
 MISSING = importlib.util.find_spec("lm_eval") is None
@@ -188,6 +189,50 @@ def test_the_entry_point_gives_a_model_of_lm_evals_kind(monkeypatch: pytest.Monk
         point.load()
     with pytest.raises(AttributeError, match="no attribute 'OtherLM'"):
         adapter.OtherLM  # noqa: B018  # that it raises is what is tested
+
+
+def ask(scorer: Any, text: str, until: list[str]) -> str:
+    return scorer.generate_until([SimpleNamespace(args=(text, {"until": until, "max_gen_toks": 6}))])[0]
+
+
+def test_a_folders_ends_and_bans_hold(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model", "decoder")
+    hook = SimpleNamespace(add_partial=lambda *_: None)
+
+    def made() -> Any:
+        scorer = adapter.Scorer(str(folder), trust_remote_code=True, dtype="float32")
+        scorer.cache_hook = hook
+        return scorer
+
+    scorer = made()
+    whole = ask(scorer, "the owl is", [])
+    ids = scorer.tokenizer.encode("the owl is")
+    (free,) = generate(scorer.model, [ids], SamplingConfig(max_new_tokens=6), tokenizer=scorer.tokenizer)
+    assert whole == free.text and len(free.ids) == 6
+    end = next(each for each in free.ids if each not in free.ids[:1])
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({"eos_token_id": [scorer.config.eos_id, end], "do_sample": True}), encoding="utf-8")
+    (short,) = generate(
+        scorer.model, [ids], SamplingConfig(max_new_tokens=6, eos_token_id=(end,)), tokenizer=scorer.tokenizer
+    )
+    assert ask(made(), "the owl is", []) == short.text != whole
+    file.write_text(json.dumps({"suppress_tokens": [free.ids[0]]}), encoding="utf-8")
+    assert ask(made(), "the owl is", []) != whole
+    assert ask(made(), "", []), "no context is a context of one token"
+    with pytest.raises(ConfigError, match=r"--model_args has parallelize; expected pretrained, .*; drop it"):
+        adapter.Scorer(str(folder), parallelize=True)
+
+
+def test_a_control_token_ends_an_answer_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer: Any = adapter.Scorer(str(make_folder(tmp_path / "model", "decoder")))
+    scorer.cache_hook = SimpleNamespace(add_partial=lambda *_: None)
+    control = next(each for each in sorted(scorer.tokenizer.control_ids) if each != scorer.config.eos_id)
+    word = scorer.tokenizer.backend.id_to_token(control)
+    seen = []
+    monkeypatch.setattr(adapter, "generate", lambda model, prompts, config, **_: seen.append(config) or [])
+    with pytest.raises(ValueError, match="zip"):
+        ask(scorer, "the owl is", ["brown", word, ""])
+    assert seen[0].stop == ("brown",) and set(seen[0].eos_token_id) == {scorer.config.eos_id, control}
 
 
 def test_an_encoder_is_refused(tmp_path: Path) -> None:

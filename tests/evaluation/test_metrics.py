@@ -113,6 +113,8 @@ def test_answers_equal_the_published_rule_on_english() -> None:
 def test_answers_in_chinese_and_of_several_references() -> None:
     assert metrics.squad_match("在北京。", "北京") == (0.0, pytest.approx(4 / 5))
     assert metrics.squad_match("《红楼梦》", "红楼梦") == (1.0, 1.0)
+    assert metrics.squad_match("", ["the", "cat"]) == (0.0, 0.0), "an article is no answer beside another"
+    assert metrics.squad_match("", ["the"]) == metrics.squad_match("", []) == (1.0, 1.0)
     assert metrics.squad_match("Paris", {"text": ["London", "the Paris"], "answer_start": [0, 9]}) == (1.0, 1.0)
     assert metrics.squad_match("", []) == (1.0, 1.0) and metrics.squad_match("Paris", {"text": []}) == (0.0, 0.0)
     assert metrics.squad_f1(["Paris", "x"], ["in Paris", "x"]) == {"exact_match": 0.5, "f1": pytest.approx(5 / 6)}

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from tests.hub.test_heads import theirs_of
 from tests.reference import Pair, build_pair, our_logits, sides, their_logits
+from tests.training.tuned import make_model, make_tokenizer
 from trivium.errors import ConfigError, HubError, TriviumError
-from trivium.hub.adapter import load_adapter, save_adapter
-from trivium.hub.adapter_config import shortest
-from trivium.hub.auto import load, read_generation
+from trivium.hub.adapter import load_adapter, merge_folder, save_adapter
+from trivium.hub.adapter_config import read_adapter_config, shortest
+from trivium.hub.auto import load, load_model, read_generation
 from trivium.model.adapter import (
     LoraConfig,
     adapted_linears,
@@ -455,3 +456,25 @@ def test_merged_folders(
     assert read_generation(tmp_path / "merged") == read_generation(gpt2_folder)
     told = [json.loads((each / "config.json").read_text()) for each in (gpt2_folder, tmp_path / "merged")]
     assert told[0]["task_specific_params"] and told[0]["task_specific_params"] == told[1]["task_specific_params"]
+
+
+@pytest.mark.parametrize("head", ["sequence", "token", "span"])
+@pytest.mark.filterwarnings("ignore:the file has no fitting weights")
+@torch.no_grad()
+def test_an_adapter_brings_its_head_to_a_base_without_one(head: Head, tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base", "encoder", make_tokenizer())
+    model, tokenizer = load_model(base, head=head, labels=None if head == "span" else list("abc")), load(base)[1]
+    add_adapter(model, LoraConfig(targets=("query",)))
+    stir({name: each for name, each in model.named_parameters() if each.requires_grad})
+    folder = save_adapter(model, tmp_path / "adapter", base=base)
+    assert merge_folder(base, folder, tmp_path / "merged") < 1e-4
+    merged, same = load(tmp_path / "merged")
+    inputs = Side.from_ids([tokenizer.encode("the owl is red")])
+    assert merged.config.labels == (() if head == "span" else ("LABEL_0", "LABEL_1", "LABEL_2"))
+    assert torch.allclose(merged.classify(inputs), model.classify(inputs), atol=1e-5)
+    assert same.encode("the owl") == tokenizer.encode("the owl")
+    # One that names its layers is judged by what it holds.
+    path = folder / "adapter_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "layers_to_transform": 0}))
+    assert not read_adapter_config(folder).targets

@@ -1,6 +1,8 @@
 """What is judged of a data set: a fair sample, every word, and of a chat what the model can be asked."""
 
 import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,42 @@ def test_a_task_of_ones_own_says_how_long_and_what_is_best(tmp_path: Path, token
     result = finetune(str(model), own, data, run=str(tmp_path / "run"), steps=1, quiet=True, prefix="what ")
     kept = json.loads((Path(result.folder) / "generation_config.json").read_text(encoding="utf-8"))
     assert kept["max_new_tokens"] == 9 and {"loss", "words"} <= set(result.scores)
+
+
+def of_many(outputs: list[str], references: list[str]) -> dict[str, float]:
+    """Scores that one text alone has not: a spread, a ratio, a number for each first word."""
+    if len(outputs) < 2:
+        raise ZeroDivisionError
+    words = {f"first_{text.split()[0]}": 1.0 for text in outputs if text.split()}
+    return {"correlation": math.nan, "spread": 1 / (len(outputs) - 1), **words}
+
+
+@pytest.mark.parametrize("metric", [of_many, lambda outputs, _: {"spread": 1.0 if len(outputs) > 1 else math.nan}])
+def test_a_metric_of_many_texts_ends_no_run(metric: Any, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = make_model(tmp_path / "model", "encoder_decoder", tokenizer)
+    own = Task("headline", "pair", metric=metric, best="spread")
+    data = write_rows(tmp_path / "rows.jsonl", pairs(60))
+    settings: dict[str, Any] = {"run": str(tmp_path / "run"), "steps": 4, "quiet": True}
+    result = finetune(str(model), own, data, **settings)
+    report = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "spread of held-out examples" in report and not re.search(r'points="[^"]*nan', report)
+    assert "spread 0.5" in report or "spread 1" in report
+    for line in (tmp_path / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    again = finetune(str(model), own, data, **settings)
+    assert again.scores.keys() == result.scores.keys() and again.scores["spread"] == result.scores["spread"]
+    assert math.isnan(again.scores.get("correlation", math.nan))
+
+
+def test_held_out_chats_without_room_for_an_answer_are_told(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    long = [{"messages": [{"role": "user", "content": f"the {a} is " * 60}, SAYS, ASKS, SAYS]} for a in ANIMALS]
+    model, settings = str(make_model(tmp_path / "model", "decoder", tokenizer)), {"steps": 1, "quiet": True}
+    parts = {"train": long, "valid": long}
+    with pytest.raises(DataError, match=r"none of \d+ held-out rows has room for an answer within 200 tokens"):
+        finetune(model, "chat", parts, run=str(tmp_path / "run"), source_tokens=200, on_long="truncate", **settings)
+    asked = [{"messages": [{"role": "user", "content": "who is it"}]}]
+    with pytest.raises(DataError, match=r"the row of 'who is it': a chat has no assistant's turn"):
+        finetune(model, "chat", {"train": asked, "valid": long}, run=str(tmp_path / "run"), **settings)
 
 
 def test_prompts_that_are_alike_stand_in_one_part() -> None:

@@ -221,6 +221,8 @@ def test_what_cannot_be_is_one_sentence(two: Path, tmp_path: Path, tokenizer: To
     run = short(tmp_path / "run")
     with pytest.raises(ConfigError, match="freeze is 'encoder"):
         finetune(str(two), "summarization", pairs(20), **run | {"freeze": "encoder.*"})
+    with pytest.raises(ConfigError, match="weight inf"):
+        finetune(str(two), "summarization", pairs(20), **run | {"weight": float("inf")})
     with pytest.raises(ConfigError, match="target_tokens 0, weight -1"):
         finetune(str(two), "summarization", pairs(20), **run | {"target_tokens": 0, "weight": -1.0})
     with pytest.raises(ConfigError, match="exactly one of them"):

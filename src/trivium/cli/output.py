@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from trivium.folder import to_json
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def print_values(values: dict[str, Any], as_json: bool) -> None:
     """Values by name, a line each or as one JSON object."""
     if as_json:
-        print(json.dumps(values, ensure_ascii=False))
+        print(to_json(values))
         return
     width = max(map(len, values))
     for name, value in values.items():

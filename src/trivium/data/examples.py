@@ -6,6 +6,7 @@ others of similar length, where a head reads a row's first token. Packing change
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -49,7 +50,7 @@ class ExampleLoader:
                 f"batches of {rows_per_batch} examples, {micro_rows} at a time; expected positive sizes, the second "
                 "within the first; change rows_per_batch or micro_rows"
             )
-        if weights is not None and (len(weights) != len(sets) or min(weights) <= 0):
+        if weights is not None and (len(weights) != len(sets) or not all(0 < each < math.inf for each in weights)):
             raise ConfigError(f"weights {list(weights)} for {len(sets)} data sets; expected a positive one for each")
         self.sets = list(sets) if weights is not None else [[each for examples in sets for each in examples]]
         self.shares = np.array(weights if weights is not None else [1.0], dtype=np.float64)

@@ -17,9 +17,11 @@ import torch
 
 from trivium.data.batch import Example, collate
 from trivium.errors import ConfigError, TriviumError
-from trivium.generation.settings import combine_settings
+from trivium.generation.settings import BANS, combine_settings
 from trivium.generation.write import generate
 from trivium.hub.auto import load
+from trivium.hub.decoding import read_generation
+from trivium.hub.resolve import resolve_folder
 
 LONGEST = 2048  # tokens read where neither model nor tokenizer says; lm-eval's own default
 NEW_TOKENS = 256
@@ -39,10 +41,19 @@ class Scorer:
         max_length: int | None = None,
         device: str | None = None,
         max_batch_size: int | None = None,
+        dtype: str = "auto",
+        **others: Any,
     ) -> None:
         super().__init__()
+        others.pop("trust_remote_code", None)  # lm-eval's command adds it; no folder's code is ever run here
+        if others or dtype not in ("auto", "float32"):
+            found = ", ".join([*others, *([f"dtype={dtype}"] if dtype not in ("auto", "float32") else [])])
+            wanted = "pretrained, max_length, device, batch_size, max_batch_size and dtype=float32"
+            raise ConfigError(f"--model_args has {found}; expected {wanted}; drop it")
         self.name = str(pretrained)
         model, self.tokenizer = load(self.name)
+        told = read_generation(resolve_folder(self.name))
+        self.told = {name: told[name] for name in ("eos_token_id", *BANS) if name in told}
         self.config = model.config
         if self.config.family == "encoder" or self.config.head != "language":
             found = f"a model of family {self.config.family} with head {self.config.head}"
@@ -141,11 +152,11 @@ class Scorer:
         for members in groups.values():
             given = dict(requests[members[0]].args[1])
             until = given.pop("until", None) or []
-            settings = {"stop": tuple(filter(None, [until] if isinstance(until, str) else until))}
+            settings = self._ends([until] if isinstance(until, str) else until)
             length = next((given.pop(name) for name in ("max_gen_toks", "max_tokens") if name in given), None)
             if not given.get("do_sample", float(given.get("temperature") or 0) > 0):
                 given = {name: value for name, value in given.items() if name not in ("temperature", "do_sample")}
-            config = combine_settings({"max_new_tokens": length or NEW_TOKENS}, {**given, **settings})
+            config = combine_settings({**self.told, "max_new_tokens": length or NEW_TOKENS}, {**given, **settings})
             room = self.max_length - (config.max_new_tokens if self.backend == "causal" else 0)
             if room < 1:
                 raise ConfigError(
@@ -155,13 +166,22 @@ class Scorer:
             members.sort(key=lambda row: -len(requests[row].args[0]))
             for start in range(0, len(members), self.rows):
                 rows = members[start : start + self.rows]
-                prompts = [self.tok_encode(requests[row].args[0])[-room:] for row in rows]
+                prompts = [self.tok_encode(requests[row].args[0])[-room:] or [self.prefix_token_id] for row in rows]
                 for row, written in zip(
                     rows, generate(self.model, prompts, config, tokenizer=self.tokenizer, seeds=rows), strict=True
                 ):
                     texts[row] = written.text or ""
                     self.cache_hook.add_partial("generate_until", requests[row].args, texts[row])
         return texts
+
+    def _ends(self, until: Sequence[str]) -> dict[str, Any]:
+        """Stop strings, and ids for those that are control tokens, which no text has."""
+        ids = {text: self.tokenizer.backend.token_to_id(text) for text in until if text}
+        ends = [number for number in ids.values() if number in self.tokenizer.control_ids]
+        own = self.told.get("eos_token_id") or ([] if self.config.eos_id is None else [self.config.eos_id])
+        own = own if isinstance(own, list | tuple) else [own]
+        settings = {"stop": tuple(text for text in ids if ids[text] not in ends)}
+        return settings | ({"eos_token_id": [*own, *ends]} if ends else {})
 
     def _example(self, context: Sequence[int], continuation: Sequence[int]) -> Example:
         """One continuation to score: after its context, or for an encoder–decoder beside it."""

@@ -140,7 +140,9 @@ def squad_match(output: str, reference: Any) -> tuple[float, float]:
     A reference is a text, several, SQuAD's `{"text": [...]}`, or none at all where the right answer is no text.
     Case, punctuation and articles do not count; in scripts without spaces a word is a character.
     """
-    found, pairs = _answer_words(output), [_answer_words(text) for text in list_texts(reference) or [""]]
+    # References of articles and punctuation alone count only where there are no others.
+    pairs = [words for text in list_texts(reference) if (words := _answer_words(text))] or [_answer_words("")]
+    found = _answer_words(output)
     return max(float(found == wanted) for wanted in pairs), max(_overlap(found, wanted) for wanted in pairs)
 
 

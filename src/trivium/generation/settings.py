@@ -103,6 +103,8 @@ class SamplingConfig:
         return found
 
 
+# Settings of a model's folder that hold for whatever it writes, such as the token that Marian must never write.
+BANS = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id")
 _ID_LISTS = ("suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id", "eos_token_id")
 _POSITIVE = math.ulp(0.0)
 _RANGES: tuple[tuple[str, float, float, str], ...] = (

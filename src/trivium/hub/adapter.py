@@ -7,6 +7,7 @@ one. Never reads pickles and opens nothing but the folder that it is given: the 
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from trivium.errors import ConfigError, HubError
 from trivium.folder import read_json
 from trivium.hub.adapter_config import CONFIG, AdapterSettings, endings, read_adapter_config, write_adapter_config
-from trivium.hub.auto import load, read_generation, save_model
+from trivium.hub.auto import load_model, load_model_config, load_tokenizer, read_generation, save_model
 from trivium.hub.convert import inside, listing, read_tensors, replace_file, write_tensors
 from trivium.hub.family import row_of, write_config
 from trivium.hub.names import Naming, Rule, canonical, expand_rules, head_name
@@ -120,16 +121,32 @@ def load_adapter(model: Transformer, name_or_folder: str | Path) -> None:
 def merge_folder(base: str | Path, adapter: str | Path, out: str | Path) -> float:
     """Write a base with an adapter merged into it as an ordinary model folder, with tokenizer and decoding settings.
 
-    All three are folders, the first two may be hub names. Gives the largest difference between scores before and after,
-    as a part of the largest (`merge_adapter`). Raises `HubError` or `ConfigError` when they do not fit.
+    All three are folders, the first two may be hub names. A task head that the adapter brings is put in place, with
+    numbered labels unless the base names as many. Gives the largest difference between scores before and after, as a
+    part of the largest (`merge_adapter`). Raises `HubError` or `ConfigError` when they do not fit.
     """
     folder = resolve_folder(base)
-    model, tokenizer = load(folder)
+    model, tokenizer = _open_base(folder, resolve_folder(adapter)), load_tokenizer(folder)
     load_adapter(model, adapter)
     difference = merge_adapter(model)
     tasks = read_json(inside(folder, "config.json")).get("task_specific_params")
     save_model(model, out, tokenizer=tokenizer, generation=read_generation(folder), tasks=tasks)
     return difference
+
+
+def _open_base(base: Path, adapter: Path) -> Transformer:
+    """The base, with the head that the adapter was trained with: PEFT names no labels, only how many there are."""
+    head = read_adapter_config(adapter).head
+    full = {name: len(each) for name, each in _read(adapter).items() if ".lora_" not in name and each.dim() > 1}
+    last = [rows for name, rows in full.items() if not name.endswith(("dense.weight", "pre_classifier.weight"))]
+    config = load_model_config(base)
+    known = config.head == head and (head == "span" or len(config.labels) == last[0]) if last else True
+    if known or len(last) != 1 or head not in ("sequence", "token", "span"):
+        return load_model(base)
+    labels = None if head == "span" else [f"LABEL_{number}" for number in range(last[0])]
+    with warnings.catch_warnings():  # the adapter brings what is drawn here
+        warnings.filterwarnings("ignore", message="the file has no fitting weights")
+        return load_model(base, head=head, labels=labels)
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

@@ -40,7 +40,8 @@ _WRITERS = {"decoder": "CAUSAL_LM", "encoder_decoder": "SEQ_2_SEQ_LM"}
 class AdapterSettings:
     """What an adapter_config.json says: numbers, their exceptions by the end of a module's name, and whose they are.
 
-    `targets` is empty where the file selects by more than endings of names; `base` is the model beneath, as text.
+    `targets` is empty where the file selects by more than endings of names; `base` is the model beneath, as text, and
+    `head` the one that it was trained with.
     """
 
     rank: int
@@ -50,6 +51,7 @@ class AdapterSettings:
     alphas: Mapping[str, float]
     targets: frozenset[str]
     base: str | None
+    head: Head
 
     def rank_of(self, name: str) -> int:
         """R of the adapter beside a foreign module."""
@@ -74,7 +76,8 @@ def read_adapter_config(folder: Path) -> AdapterSettings:
         _refuse("init_lora_weights", found["init_lora_weights"], "a beginning that leaves the base as it is")
     targets = found.get("target_modules")
     names = [each for each in targets if isinstance(each, str)] if isinstance(targets, list) else []
-    selects = any(found.get(key) for key in ("layers_to_transform", "exclude_modules", "layers_pattern"))
+    chosen = (found.get(key) for key in ("layers_to_transform", "exclude_modules", "layers_pattern"))
+    selects = any(each not in (None, "", []) for each in chosen)  # layer 0 is one
     base = found.get("base_model_name_or_path")
     return AdapterSettings(
         rank=int(_number("r", found.get("r", 8), whole=True)),
@@ -84,6 +87,7 @@ def read_adapter_config(folder: Path) -> AdapterSettings:
         alphas=_pattern("alpha_pattern", found.get("alpha_pattern")),
         targets=frozenset(() if selects else names),
         base=base if isinstance(base, str) else None,
+        head=next((head for head, task in _TASKS.items() if task == found.get("task_type")), "language"),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trivium.data.batch import Example
-from trivium.errors import ConfigError, DataError
+from trivium.errors import ConfigError, DataError, RequestError
 from trivium.tasks.sample import Sample, Setting
 from trivium.tasks.task import Kind, Row
 from trivium.tokenizer import Encoded
@@ -67,7 +67,10 @@ def encode_chat(setting: Setting, row: Row, number: int) -> Found:
     """A chat, of which what the assistant says is learned; its last answer is what is asked for, if what stands before
     it is within the limit."""
     tokenizer, limits, messages = setting.tokenizer, setting.limits, row["messages"]
-    ids, trained = encode_chat_training(tokenizer, messages, tools=row.get("tools"))
+    try:
+        ids, trained = encode_chat_training(tokenizer, messages, tools=row.get("tools"))
+    except (DataError, RequestError) as error:
+        raise type(error)(f"{_spell(messages[0])}: {error}") from error
     excess = _beyond(len(ids), limits.source)
     if excess and limits.on_long == "drop":
         return [], excess
@@ -234,7 +237,8 @@ def _find_span(window: Encoded, start: int, end: int) -> tuple[int, int]:
 
 def _spell(row: Row) -> str:
     """Which row it is, by its text: its number in the file is not known here."""
-    text = next((each for each in row.values() if isinstance(each, str) and each.strip()), str(dict(row)))
+    texts = [row.get("content"), *row.values()]  # of a chat its first message
+    text = next((each for each in texts if isinstance(each, str) and each.strip()), str(dict(row)))
     return f"the row of {text[:60]!r}"
 
 

@@ -6,6 +6,7 @@ Hugging Face folder, whatever was trained; with LoRA `adapter/` beside it is PEF
 
 import fnmatch
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 from trivium.config import change_config, load_config, save_config, to_dict
 from trivium.errors import CheckpointError, ConfigError
+from trivium.folder import to_json
 from trivium.hub.adapter import save_adapter
 from trivium.hub.auto import load_model, save_model
+from trivium.hub.resolve import resolve_folder
 from trivium.machine import keep_freed_memory
 from trivium.model.adapter import add_adapter, has_adapter, merge_adapter
 from trivium.tasks import Task, find_task
@@ -30,6 +33,8 @@ from trivium.training.tune_course import Subject, TuneCourse, gather_course, has
 from trivium.training.tuning import TuneRecipe, find_tuning_change
 
 Say = Callable[[str], None]
+
+IN_MEMORY = "a model in memory"
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def finetune(
             start_over(run)
         clear_unfinished(run)
         subject = open_subject(chosen, recipe, model=model, tokenizer=tokenizer, rows=rows)
-        recipe = replace(recipe, task=subject.task.name, model=recipe.model or "a model in memory")
+        recipe = replace(recipe, task=subject.task.name, model=recipe.model or IN_MEMORY)
         keep_freed_memory()
         course = gather_course(subject, recipe, progress or (lambda _: None))
         if _is_same(run, course.recipe) and (run / "result.json").is_file():
@@ -136,7 +141,9 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
     if recipe.save.best:
         load_best(state, run)
     if has_adapter(model):
-        _put(run / "adapter", lambda folder: save_adapter(model, folder, base=recipe.model))
+        base = None if recipe.model == IN_MEMORY else recipe.model
+        base = str(resolve_folder(base)) if base and base.startswith("starter:") else base  # which PEFT does not know
+        _put(run / "adapter", lambda folder: save_adapter(model, folder, base=base))
         merge_adapter(model)
     scores = counters.best_evaluation if recipe.save.best else counters.evaluation
     result = TuneResult(
@@ -169,7 +176,7 @@ def _finish(state: TrainState, course: TuneCourse) -> TuneResult:
     made = {
         "fingerprint": course.fingerprint["data"], "held_out": course.valid.fingerprint, "weights": hash_weights(model)
     }  # fmt: skip
-    put_text(storage, run / "result.json", json.dumps(asdict(result) | made, indent=1) + "\n")
+    put_text(storage, run / "result.json", to_json(asdict(result) | made, indent=1) + "\n")
     return result
 
 
@@ -198,6 +205,8 @@ def _finished(run: Path, subject: Subject, course: TuneCourse) -> TuneResult:
         )
     if subject.in_memory:
         subject.model.load_state_dict(load_model(run / "final").state_dict())
+    for name in ("before", "scores"):
+        found[name] = {key: math.nan if value is None else value for key, value in found[name].items()}
     return TuneResult(**found)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from trivium.folder import to_json
+
 LINE_SECONDS = 10.0
 
 
@@ -47,7 +49,7 @@ class Monitor:
 
     def record(self, entry: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
-        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._file.write(to_json(entry) + "\n")
         self._file.flush()
         self.lines += 1
 

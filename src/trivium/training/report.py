@@ -5,7 +5,8 @@ Self-contained: inline SVG, no script, no address outside the file. Of the run i
 
 import html
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def write_report(
 
 def _score_curves(valid: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> list[str]:
     """Bits per byte of a pretraining run; of a task its scores."""
-    names = [name for name in (valid[-1]["valid"] if valid else ()) if name not in NO_CURVE]
+    names = [name for name in {name: 0 for entry in valid for name in entry["valid"]} if name not in NO_CURVE]
     best = (recipe.get("save") or {}).get("best", "").removeprefix("-")
     names.sort(key=lambda name: name != best)  # what chose the weights comes first
     if "bits_per_byte" in names:
@@ -89,7 +90,7 @@ def _score_curves(valid: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> li
         captions = {}
     return [
         draw_lines(
-            {f"{name.replace('_', ' ')}, held out": [(entry["step"], entry["valid"][name]) for entry in valid]},
+            {f"{name.replace('_', ' ')}, held out": [(entry["step"], entry["valid"].get(name)) for entry in valid]},
             captions.get(name, f"{name.replace('_', ' ')} of held-out examples, by step"),
         )
         for name in names
@@ -103,8 +104,9 @@ def smooth(series: Series, points: int = 200) -> Series:
     return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
 
 
-def draw_lines(lines: dict[str, Series], caption: str) -> str:
-    """Curves as inline SVG with the range of both axes; empty text if there is nothing to draw."""
+def draw_lines(given: Mapping[str, Sequence[tuple[float, float | None]]], caption: str) -> str:
+    """Curves as inline SVG with the range of both axes, without points that have no number; empty text if none has."""
+    lines = {name: [(x, y) for x, y in each if y is not None and math.isfinite(y)] for name, each in given.items()}
     points = [point for series in lines.values() for point in series]
     if not points:
         return ""
@@ -153,4 +155,6 @@ def _pre(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(each)}" for name, each in value.items())
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -19,12 +19,13 @@ from trivium.data.batch import Ints
 from trivium.data.examples import ExampleLoader
 from trivium.data.parts import Values
 from trivium.data.swapping import Swapper
-from trivium.errors import ConfigError
+from trivium.errors import ConfigError, DataError
 from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.compare import Comparison, compare_outputs
 from trivium.evaluation.labels import evaluate_labels
 from trivium.evaluation.likelihood import evaluate_loss
 from trivium.evaluation.metrics import METRICS, load_sacrebleu
+from trivium.generation.settings import BANS
 from trivium.hub.auto import load_model, load_model_config, load_tokenizer
 from trivium.hub.decoding import read_generation, read_tasks
 from trivium.hub.resolve import resolve_folder
@@ -41,8 +42,6 @@ from trivium.tokenizer.chat_mask import set_chat_template, stop_ids
 from trivium.training.checkpoint import keep_compute_dtype
 from trivium.training.tuning import MixConfig, TuneRecipe, resolve_tuning
 
-# Settings of a model's folder that hold for whatever it writes, such as the token that Marian must never write.
-BANS = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id")
 SHOWN = 6
 SHOWN_CHARACTERS = 600
 
@@ -125,9 +124,20 @@ class TuneCourse:
             return None
         answers, references = self.answer(model)
         asked, metric, best = self._asked(self.samples), self.task.metric, self.task.best
-        if not isinstance(metric, str) and best.lstrip("-") not in (given := metric(answers[:1], references[:1])):
-            best = next(iter(given))  # what the run went by, such as the loss, is no score of an answer
-        return compare_outputs({"model": answers}, references, sources=asked, metric=metric, best=best, baselines=())
+
+        def compare() -> Comparison:
+            return compare_outputs(
+                {"model": answers}, references, sources=asked, metric=metric, best=best, baselines=()
+            )
+
+        if isinstance(metric, str):
+            return compare()
+        try:
+            if best.lstrip("-") not in (given := metric(answers[:1], references[:1])):
+                best = next(iter(given))  # what the run went by, such as the loss, is no score of an answer
+            return compare()
+        except Exception:  # one's own metric may be of several texts only, as a correlation is
+            return None
 
     def _asked(self, samples: Sequence[Sample]) -> list[str]:
         """What each answer answers: windows of one row are one question."""
@@ -267,6 +277,12 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
             seed=recipe.seed,
         )
 
+    judged = _first_rows([each for each in encoded["valid"].samples if each.is_asked(task)], recipe.scored_rows)
+    if not judged and task.kind != "text":
+        raise DataError(
+            f"none of {encoded['valid'].rows:,} held-out rows has room for an answer within {limits.source} tokens; "
+            "expected some to judge by; raise source_tokens"
+        )
     loader = lay_out(sets, weights=weights, swap=recipe.swap)
     valid = lay_out([encoded["valid"].samples])
     fingerprint = keep_compute_dtype(Path(recipe.run), compute_fingerprint())
@@ -280,7 +296,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
         task=task,
         train=loader,
         valid=valid,
-        samples=_first_rows([each for each in encoded["valid"].samples if each.is_asked(task)], recipe.scored_rows),
+        samples=judged,
         tokenizer=tokenizer,
         fingerprint={**fingerprint, "data": f"{loader.fingerprint} {hash_weights(subject.model)}"},
         limits=limits,

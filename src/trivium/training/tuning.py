@@ -3,6 +3,7 @@
 Composes configs as recipe.py does for pretraining. Builds nothing.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,7 +73,9 @@ class TuneRecipe:
         small = [f"{name} {getattr(self, name)}" for name, most in least.items() if getattr(self, name) < most]
         small += [] if 0.0 < self.valid_fraction < 1.0 else [f"valid_fraction {self.valid_fraction}"]
         small += [] if 0.0 <= self.swap <= 1.0 else [f"swap {self.swap}"]
-        small += [f"weight {each}" for each in (self.weight, *(mix.weight for mix in self.mix)) if not each > 0]
+        small += [
+            f"weight {each}" for each in (self.weight, *(mix.weight for mix in self.mix)) if not 0 < each < math.inf
+        ]
         if small:
             raise ConfigError(
                 f"a recipe with {', '.join(small)}; expected counts from 1, fractions between 0 and 1, weights above "
