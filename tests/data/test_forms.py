@@ -52,6 +52,21 @@ KNOWN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"x": 1}], "name": None}]},
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"x": 1}]}]},
     ),
+    (
+        "chat",
+        {
+            "messages": [
+                {"role": "tool", "content": [{"name": "f", "result": 1}]},
+                {"role": "assistant", "content": "a"},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "tool", "content": [{"name": "f", "result": 1}]},
+                {"role": "assistant", "content": "a"},
+            ]
+        },
+    ),
     ("chat", {"messages": chat("a"), "tools": [{"x": 1}]}, {"messages": chat("a"), "tools": [{"x": 1}]}),
     ("chat", {"instruction": "a", "input": "", "output": "b", "text": "…"}, {"messages": chat("a", "b")}),
     ("chat", {"instruction": "a", "input": "i", "output": "b"}, {"messages": chat("a\n\ni", "b")}),

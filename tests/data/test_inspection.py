@@ -80,6 +80,12 @@ def test_what_would_be_cut(folder: Path, tokenizer: Tokenizer) -> None:
     assert found.cut == sum(size > 100 for size in sizes) > 10
     assert found.lost == sum(max(size - 100, 0) for size in sizes)
     assert report.parts["train"].lengths["target"].cut == 0
+    assert report.parts["train"].cut == found.cut and report.limits == {"source": 100, "target": 128}
+    short = inspect_rows(folder, tokenizer=tokenizer, target_length=1)
+    train = short.parts["train"]
+    assert short.limits == {"source": 512, "target": 1} and train.lengths["source"].cut == sum(x > 512 for x in sizes)
+    assert train.cut == train.lengths["target"].cut == train.rows
+    assert inspect_rows(folder).limits == {} and inspect_rows(folder).parts["train"].cut == 0
     with pytest.raises(ConfigError, match=r"max_length is 100 without a tokenizer; expected .*; give --tokenizer"):
         inspect_rows(folder, max_length=100)
 
@@ -108,18 +114,31 @@ ROWS: dict[Any, dict[str, Any]] = {
 }
 
 
+def test_a_call_without_content_is_shown_without() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"x": 1}]}
+    (side,) = make_sides("chat", {"messages": [{"role": "user", "content": "alpha"}, call]})
+    assert "None" not in "".join(text for text, _ in side.pieces)
+    assert output_of("chat", {"messages": [call]}) == "[{'x': 1}]"
+
+
+def first_pieces(tokenizer: Tokenizer, *words: str) -> str:
+    """Of each word the token that learns its tag."""
+    return "".join(tokenizer.decode(tokenizer.encode(word, add_special=False)[:1]) for word in words)
+
+
 @pytest.mark.parametrize("form", ROWS)
 def test_what_is_shown_as_trained(form: Any, tokenizer: Tokenizer) -> None:
     set_chat_template(tokenizer)
     assert set(ROWS) == set(FORM_COLUMNS)
     plain, tokens = make_sides(form, ROWS[form]), make_sides(form, ROWS[form], tokenizer)
-    trained = {"text": "alpha beta", "labelled": "1", "preference": "betagamma"}.get(form, "beta")
+    trained = {"text": "alpha beta", "labelled": "1", "preference": "betagamma", "tokens": "alphabeta"}.get(
+        form, "beta"
+    )
     end = tokenizer.eos_token or ""
     for sides in (plain, tokens):
-        assert (
-            "".join(text for side in sides for text, is_trained in side.pieces if is_trained).replace(end, "").strip()
-            == trained
-        )
+        assert "".join(text for side in sides for text, is_trained in side.pieces if is_trained).replace(
+            end, ""
+        ).strip() == (trained if form != "tokens" or sides is plain else first_pieces(tokenizer, "alpha", "beta"))
         assert set(MEASURED[form]) <= {side.name for side in sides}
         whole = "".join(text for side in sides for text, _ in side.pieces)
         assert all(word in whole for word in ("alpha", "beta"))
@@ -185,7 +204,7 @@ def test_command(
         "train     204 rows",
         "unusable 1: source is empty",
         "are longer than 100 and would lose",
-        "a run wants --on-long drop or truncate",
+        "would be cut or dropped; a run wants --on-long drop or truncate",
         "repeats 2 rows; 1 more nearly (of the first 204); 1 have an earlier input with another output",
         "overlap   2 rows of test (8.7%) have an input that is in train too",
         "example 3 (trained: ⟦so⟧)",
@@ -201,6 +220,7 @@ def test_command(
     ("words", "message"),
     [
         (["--max-length", "5"], "max_length is 5 without a tokenizer; expected a number of tokens"),
+        (["--target-length", "5"], r"target_length is 5 without .*; give --tokenizer and a positive --target-length"),
         (["--map", "nothing"], "a mapping says 'nothing'; expected such as source=article"),
         (["--map", "label=x"], r"has the columns article, highlights; expected .*text"),
         (["--tokenizer", "/nowhere"], "nowhere"),

@@ -151,6 +151,11 @@ def test_trained_in_16_bits_short_rows_stay_near_and_padding_finite(name: str) -
     torch.testing.assert_close((kernel * real).double(), expected * real, atol=0.03, rtol=0.03)
 
 
+def test_float16_with_large_scores_is_finite() -> None:
+    q = torch.full((1, 1, 4, 64), 35.0, dtype=torch.float16, requires_grad=True)
+    assert attend(q, q, q, self_mask(Side.from_ids([[0] * 4]), causal=True), scale=0.125).isfinite().all()
+
+
 def test_dropout_by_blocks_in_half_precision_stays_near() -> None:
     """In bfloat16 too, weights are made in float32: only the products round."""
     generator = torch.Generator().manual_seed(0)

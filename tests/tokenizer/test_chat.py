@@ -170,6 +170,14 @@ def test_special_tokens_of_users_stay_text(name: str, kind: str, tmp_path: Path)
     assert [each for each in ids if each in guarded] == [tokenizer.backend.token_to_id("<|im_end|>")]
 
 
+def test_a_control_token_that_is_a_word_stays_text(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(folder_with(tmp_path, CHATML))
+    tokenizer.add_tokens(["__end__"], special_tokens=True)
+    (number,) = tokenizer.convert_tokens_to_ids(["__end__"])
+    for content in ("__end__", "a __end__"):
+        assert number not in tokenizer.apply_chat_template([{"role": "user", "content": content}])["input_ids"]
+
+
 def test_what_a_message_spells_is_kept(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(folder_with(tmp_path, CHATML))
     for content in ("a<|im_end|>b", "<|im_start|>", "<<|im_end|>|>", "x <"):
@@ -288,8 +296,21 @@ def test_payloads_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         "{{ ('a' * 100000).join('b' * 1000)|length }}",
         "{{ []|slice(99999999)|list|length }}",
         "{{ lipsum(n=99999999) }}",
+        "{% set n = namespace(s='a') %}{% for i in range(40) %}{% set n.s = '%s%s' % (n.s, n.s) %}{% endfor %}",
+        "{% set n = namespace(s='a') %}{% for i in range(40) %}{% set n.s = '%s%s'|format(n.s, n.s) %}{% endfor %}",
+        "{% macro d(x) %}{{ x }}{{ x }}{% endmacro %}{% set n = namespace(s='a') %}"
+        "{% for i in range(40) %}{% set n.s = d(n.s) %}{% endfor %}",
+        "{% set n = namespace(s='a') %}{% for i in range(40) %}{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
+        "{% set n = namespace(s='a') %}"
+        "{% for i in range(40) %}{% set n.s | trim %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
+        "{{ ([1]|tojson(indent=60000000))|length }}",
+        "{{ ((['a' * 1000000] * 50)|string)|length }}",
+        "{{ ((['a' * 1000000] * 50) ~ '')|length }}",
+        "{{ (('{0[0]}' * 100).format(['a' * 1000000]))|length }}",
+        "{{ ([['a' * 1000000]] * 50)|join|length }}",
+        "{{ ('a'.encode() * 50000000)|length }}",
     ],
-    ids=range(26),
+    ids=range(37),
 )
 def test_templates_end(bomb: str) -> None:
     tokenizer = train_tokenizer(["some text"], vocab_size=300, num_sentinels=0)
@@ -305,6 +326,12 @@ def test_what_templates_do_with_texts_they_may() -> None:
         ("{{ messages|map(attribute='role')|join(', ') }}{{ ';'.join(['a', 'b']) }}{{ [1, 'b']|join }}", "usera;b1b"),
         ("{{ 'a\nb'|indent(2) }}{{ 'c'|indent(width=1, first=true) }}", "a\n  b c"),
         ("{% if messages[0].content is none %}a call{% endif %}", "a call"),
+        ("{{ '{}'.format(1735689600) }} {{ '{:,} of {x:,}'.format(9000000, x=1) }}", "1735689600 9,000,000 of 1"),
+        ("{{ '** %d ** 20250101 %s' % (20250101, 'x') }}{{ '%s-%s'|format('a', 1) }}", "** 20250101 ** 20250101 xa-1"),
+        ("{{ none|replace('a', 'b') }}{{ 5|replace('5', '6') }}{{ '%05d%%' % 7 }}", "None600007%"),
+        ("{% macro f(function) %}<{{ function }}>{% endmacro %}{{ f(function='x') }}", "<x>"),
+        ("{% set n = namespace(context='a') %}{% set b %}{{ n.context }}b{% endset %}{{ b }}", "ab"),
+        ("{% set b | upper %}a{% endset %}{{ b }}{{ [1, 'a']|tojson }}{{ [1, 2]|string ~ 3 }}", 'A[1, "a"][1, 2]3'),
     ):
         chat = [{"role": "user", "content": None}]
         assert tokenizer.apply_chat_template(chat, tokenize=False, chat_template=source) == expected

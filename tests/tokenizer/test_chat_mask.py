@@ -233,6 +233,22 @@ def test_calls_are_trained_or_refused(folders: Any) -> None:
         encode_chat_training(small(start + calls + text + "{{ eos_token }}{% endfor %}"), flat)
 
 
+def test_a_system_text_that_stands_in_the_last_question_is_asked_with_it() -> None:
+    """As some of Mistral's templates have it, without a prompt of their own."""
+    tokenizer = small(
+        "{% set system = messages[0].content if messages[0].role == 'system' else '' %}"
+        "{% for m in messages %}{% if m.role == 'user' %}[Q]{% if loop.last and system %}{{ system }}\n{% endif %}"
+        "{{ m.content }}[/Q]{% elif m.role == 'assistant' %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    chat = turns("hi", system="Be kind.")
+    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+    assert encode_chat_prompt(tokenizer, chat) == asked and "Be kind." in tokenizer.decode(asked)
+    strict = "{% if messages[-1].role == 'assistant' and messages|length < 3 %}{{ raise_exception('ask') }}{% endif %}"
+    refusing = small(strict + "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}")
+    alone = [{"role": "system", "content": "x"}]
+    assert encode_chat_prompt(refusing, alone) == refusing.apply_chat_template(alone)["input_ids"]
+
+
 def test_an_end_that_only_the_last_turn_has_is_refused(folders: Any) -> None:
     template = (
         "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ '<|im_end|>' if loop.last else '<|end|>' }}{% endfor %}"

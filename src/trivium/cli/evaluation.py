@@ -1,6 +1,5 @@
 """`trivium evaluate`: models and baselines on a task side by side, or the loss of a model on text."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trivium.cli.output import Json, print_values, say
+from trivium.folder import to_json
 
 app = typer.Typer()
 MANY = "Repeat it for several."
@@ -57,7 +57,7 @@ def evaluate_command(
         out=out,
         progress=say,
     )
-    print(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else found.to_table())
+    print(to_json(found.to_dict()) if as_json else found.to_table())
     if out is not None and not as_json:
         print(f"\ntexts side by side: {out / 'comparison.html'}")
 

@@ -25,6 +25,7 @@ def inspect_data_command(
     path: Annotated[Path, typer.Argument(help="A text file, a table, a folder, or a prepared folder.")],
     tokenizer: Annotated[str, typer.Option(help="A model folder or hub name: lengths in its tokens.")] = "",
     max_length: Annotated[int | None, typer.Option(help="Tokens that are allowed: what would be cut?")] = None,
+    target_length: Annotated[int | None, typer.Option(help="The same of a target.")] = None,
     test: Annotated[str, typer.Option(help="Held-out rows that are elsewhere.")] = "",
     columns: Annotated[str, typer.Option("--map", help="Ours = theirs: source=article,target=highlights")] = "",
     quarantine: Annotated[Path | None, typer.Option(help="Write rows that cannot be used to this file.")] = None,
@@ -35,7 +36,7 @@ def inspect_data_command(
     from trivium.data.inspection import holds_rows, inspect_rows
     from trivium.data.prepare import inspect_data
 
-    if not (tokenizer or test or columns or max_length is not None or holds_rows(path)):
+    if not (tokenizer or test or columns or max_length or target_length or holds_rows(path)):
         print_values(inspect_data(path), as_json)
         return
     opened, note = _open_tokenizer(tokenizer)
@@ -46,6 +47,7 @@ def inspect_data_command(
         mapping=mapping,
         tokenizer=opened,
         max_length=max_length,
+        target_length=target_length,
         quarantine=quarantine,
     )
     if as_json:
@@ -98,8 +100,6 @@ def _describe(report: "RowsReport", note: str, *, colour: bool) -> list[str]:
 
 
 def _describe_part(name: str, part: "PartReport", report: "RowsReport") -> list[str]:
-    from trivium.tasks.encode import KINDS, ways_out
-
     lines = [f"{name:<9} {part.rows:,} rows"]
     for reason, count in sorted(part.unusable.items(), key=lambda item: -item[1]):
         lines.append(f"  unusable {count:,}: {reason}")
@@ -108,14 +108,12 @@ def _describe_part(name: str, part: "PartReport", report: "RowsReport") -> list[
             f"  {side:<7} {report.unit}: shortest {found.shortest:,}, median {found.median:,}, 95 % up to "
             f"{found.percentile_95:,}, longest {found.longest:,}, together {found.total:,}"
         )
-        if report.max_length is not None:
-            share = found.cut / max(part.rows, 1)
-            ways = ways_out(KINDS[report.form]) if report.form in KINDS else ()
-            advice = f"; a run wants --on-long {' or '.join(ways)}" if ways and share > 0.01 else ""
+        if side in report.limits:
             lines.append(
-                f"  {'':<7} {found.cut:,} ({share:.1%}) are longer than {report.max_length:,} and would lose "
-                f"{found.lost:,} ({found.lost / max(found.total, 1):.1%}) tokens{advice}"
+                f"  {'':<7} {found.cut:,} ({found.cut / max(part.rows, 1):.1%}) are longer than "
+                f"{report.limits[side]:,} and would lose {found.lost:,} ({found.lost / max(found.total, 1):.1%}) tokens"
             )
+    lines.append(_describe_cut(part, report))
     if part.nothing_left:
         lines.append(f"  cut so, {part.nothing_left:,} rows would train nothing")
     lines.append(
@@ -123,6 +121,16 @@ def _describe_part(name: str, part: "PartReport", report: "RowsReport") -> list[
         f"{part.near_compared:,}); {part.same_input:,} have an earlier input with another output"
     )
     return lines
+
+
+def _describe_cut(part: "PartReport", report: "RowsReport") -> str:
+    from trivium.tasks.encode import KINDS, REFUSED_SHARE, ways_out
+
+    if not report.limits:
+        return "  what would be cut depends on tokens: add --tokenizer FOLDER"
+    share, ways = part.cut / max(part.rows, 1), ways_out(KINDS[report.form]) if report.form in KINDS else ()
+    advice = f"; a run wants --on-long {' or '.join(ways)}" if ways and share > REFUSED_SHARE else ""
+    return f"  {part.cut:,} rows ({share:.1%}) would be cut or dropped{advice}"
 
 
 def _show(piece: "Piece", *, colour: bool) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FIRST_ROWS = 200  # tell the form
 NEAR_ROWS = 50_000  # are compared for near-duplicates
 SHOWN = 3
+SOURCE_TOKENS, TARGET_TOKENS = 512, 128  # what fine-tuning takes at most where a recipe says nothing
 VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")  # what would make each error a reason of its own
 
 
@@ -50,12 +51,14 @@ class PartReport:
     """One part: rows that can be used and others by reason, lengths by side, and what repeats.
 
     `duplicates` are rows that were there before; `near_duplicates` are almost; `same_input` have an input that was
-    there before with another output. `nothing_left` would train nothing once they are cut.
+    there before with another output. `cut` rows have a side that is longer than allowed, `nothing_left` would train
+    nothing once they are cut.
     """
 
     rows: int
     unusable: dict[str, int]
     lengths: dict[str, Lengths]
+    cut: int
     nothing_left: int
     duplicates: int
     near_duplicates: int
@@ -74,11 +77,12 @@ class Overlap:
 
 @dataclass(frozen=True)
 class RowsReport:
-    """What `inspect_rows` finds; `unit` is tokens or characters; three `examples`, each by side in pieces."""
+    """What `inspect_rows` finds; `unit` is tokens or characters; `limits` says how many of them a side may have, which
+    nobody knows without a tokenizer; three `examples`, each by side in pieces."""
 
     form: Form
     unit: str
-    max_length: int | None
+    limits: dict[str, int]
     parts: dict[str, PartReport]
     overlap: dict[str, Overlap]
     examples: list[dict[str, list[Piece]]]
@@ -102,28 +106,36 @@ def inspect_rows(
     mapping: Mapping[str, str] | None = None,
     tokenizer: "Tokenizer | None" = None,
     max_length: int | None = None,
+    target_length: int | None = None,
     quarantine: Path | None = None,
 ) -> RowsReport:
     """Look at the rows of a table or a folder of train.*, valid.*, test.*; `test` names held-out rows elsewhere.
 
-    With a tokenizer lengths are tokens, and `max_length` says how many a side may have. Rows that cannot be used are
-    counted by reason, and written with file and line to `quarantine`. Raises `DataError` where no row can be used and
-    `ConfigError` for a `max_length` without a tokenizer.
+    With a tokenizer lengths are tokens, of which a target may have `target_length` and any other side `max_length`: as
+    many as fine-tuning takes where nothing is said. Rows that cannot be used are counted by reason, and written with
+    file and line to `quarantine`. Raises `DataError` where no row can be used and `ConfigError` for a length without a
+    tokenizer.
     """
-    if max_length is not None and (tokenizer is None or max_length < 1):
-        raise ConfigError(
-            f"max_length is {max_length}{' without a tokenizer' if tokenizer is None else ''}; expected a number of "
-            "tokens and whose they are; give --tokenizer and a positive --max-length"
-        )
+    for name, length in (("max_length", max_length), ("target_length", target_length)):
+        if length is not None and (tokenizer is None or length < 1):
+            raise ConfigError(
+                f"{name} is {length}{' without a tokenizer' if tokenizer is None else ''}; expected a number of tokens "
+                f"and whose they are; give --tokenizer and a positive --{name.replace('_', '-')}"
+            )
     parts = find_parts(path) | ({"test": list_tables(test)} if test is not None else {})
     form = _form_of(parts, mapping)
-    maker = _Maker(form, mapping or {}, tokenizer, max_length, quarantine)
+    limits: dict[str, int] = {}
+    if tokenizer is not None:
+        most = max_length or min(SOURCE_TOKENS, tokenizer.model_max_length)
+        limits = dict.fromkeys(MEASURED[form], most)
+        limits |= {"target": target_length or TARGET_TOKENS} if "target" in limits else {}
+    maker = _Maker(form, mapping or {}, tokenizer, quarantine)
     held: dict[str, _HeldInputs] = {}
     reports: dict[str, PartReport] = {}
     examples: list[dict[str, list[Piece]]] = []
     for part in sorted(parts, key=lambda name: (name == "train", name)):  # training rows are compared with the rest
         seen = _HeldInputs() if part != "train" else None
-        tally = _Tally(form, max_length)
+        tally = _Tally(form, limits)
         for values, sides in maker.make(parts[part]):
             given = input_of(form, values)
             tally.add(sides, given, output_of(form, values))
@@ -144,7 +156,7 @@ def inspect_rows(
         raise DataError(f"no usable row of the form {form} at {path} ({reasons}); expected some; look at the file")
     overlap = {part: Overlap(each.found_rows(), each.near) for part, each in held.items() if "train" in parts}
     unit = "characters" if tokenizer is None else "tokens"
-    return RowsReport(form, unit, max_length, {part: reports[part] for part in parts}, overlap, examples)
+    return RowsReport(form, unit, limits, {part: reports[part] for part in parts}, overlap, examples)
 
 
 def _form_of(parts: dict[str, list[Path]], mapping: Mapping[str, str] | None) -> Form:
@@ -162,7 +174,6 @@ class _Maker:
     form: Form
     mapping: Mapping[str, str]
     tokenizer: "Tokenizer | None"
-    max_length: int | None
     store: Path | None
     quarantine: Quarantine = field(default_factory=Quarantine)
 
@@ -185,10 +196,10 @@ def _reason(error: Exception, row: Row) -> str:
 class _Tally:
     """Lengths and repetitions of one part."""
 
-    def __init__(self, form: Form, max_length: int | None) -> None:
+    def __init__(self, form: Form, limits: Mapping[str, int]) -> None:
         self.sizes = {name: array("q") for name in MEASURED[form]}
-        self.max_length = max_length
-        self.rows, self.nothing_left, self.repeated = 0, 0, Counter[str]()
+        self.limits = limits
+        self.rows, self.cut, self.nothing_left, self.repeated = 0, 0, 0, Counter[str]()
         self.whole, self.inputs, self.near = HashSet(), HashSet(), NearSet()
 
     def add(self, sides: list[Side], given: str, output: str) -> None:
@@ -196,9 +207,9 @@ class _Tally:
         for side in sides:
             if side.name in self.sizes:
                 self.sizes[side.name].append(side.size)
-        if self.max_length is not None:
-            trained = [side.mask for side in sides if any(side.mask)]
-            self.nothing_left += bool(trained) and not all(any(mask[: self.max_length]) for mask in trained)
+        self.cut += any(side.size > self.limits.get(side.name, side.size) for side in sides)
+        trained = [side for side in sides if any(side.mask)]
+        self.nothing_left += not all(any(side.mask[: self.limits.get(side.name)]) for side in trained)
         new_input = self.inputs.add(_digest(given))
         if not self.whole.add(_digest(f"{given}\x00{output}")):
             self.repeated["duplicates"] += 1
@@ -211,7 +222,8 @@ class _Tally:
         return PartReport(
             self.rows,
             unusable,
-            {name: self._lengths(sizes) for name, sizes in self.sizes.items() if sizes},
+            {name: self._lengths(sizes, self.limits.get(name)) for name, sizes in self.sizes.items() if sizes},
+            self.cut,
             self.nothing_left,
             self.repeated["duplicates"],
             self.repeated["near_duplicates"],
@@ -219,9 +231,9 @@ class _Tally:
             min(self.rows, NEAR_ROWS),
         )
 
-    def _lengths(self, sizes: "array[int]") -> Lengths:
+    def _lengths(self, sizes: "array[int]", limit: int | None) -> Lengths:
         ordered = sorted(sizes)
-        over = [] if self.max_length is None else [size - self.max_length for size in ordered if size > self.max_length]
+        over = [] if limit is None else [size - limit for size in ordered if size > limit]
         middle, most = ordered[len(ordered) // 2], ordered[min(len(ordered) * 95 // 100, len(ordered) - 1)]
         return Lengths(ordered[0], middle, most, ordered[-1], sum(ordered), len(over), sum(over))
 

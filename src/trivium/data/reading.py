@@ -185,11 +185,9 @@ def _message(row: Row, value: Any, name: str) -> dict[str, Any]:
     if not isinstance(content, str | list) and not value.get("tool_calls"):
         raise _wrong(row, name, f"has a content that {_kind(content)}", "text")
     if isinstance(content, list):
-        texts = [each.get("text") if isinstance(each, dict) else each for each in content]
-        parts = [each for each in texts if isinstance(each, str)]
-        if len(parts) < len(content):
-            raise _wrong(row, name, "has a part that is no text", "parts with a text")
-        value = {**value, "content": "".join(parts)}
+        texts = [each["text"] if isinstance(each, dict) and {*each} == {"type", "text"} else each for each in content]
+        parts = [each for each in texts if isinstance(each, str)]  # of something else the template makes what it can
+        value = {**value, "content": "".join(parts)} if len(parts) == len(content) else value
     # parquet fills what is missing; that a call has no content is what templates look for
     return {
         key: each for key, each in value.items() if each is not None or (key == "content" and "tool_calls" in value)

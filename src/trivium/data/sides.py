@@ -96,7 +96,7 @@ def output_of(form: Form, values: dict[str, Any]) -> str:
 
 
 def _content(message: dict[str, Any]) -> str:
-    content = message.get("content", "")
+    content = message.get("content") or ""
     if isinstance(content, list):
         content = "".join(str(each.get("text", "")) if isinstance(each, dict) else str(each) for each in content)
     calls = message.get("tool_calls")
@@ -134,7 +134,7 @@ def _answer_span(values: dict[str, Any]) -> tuple[int, int]:
 def _tag_pieces(values: dict[str, Any]) -> dict[str, list[Piece]]:
     found: list[Piece] = []
     for word, tag in zip(values["tokens"], values["tags"], strict=True):
-        found += [(word, tag not in ("O", 0)), (" " if tag in ("O", 0) else f"/{tag} ", False)]
+        found += [(word, True), (" " if tag in ("O", 0) else f"/{tag} ", False)]
     return {"text": found}
 
 
@@ -205,8 +205,8 @@ def _encode_question(values: dict[str, Any], tokenizer: "Tokenizer") -> dict[str
 def _encode_tags(values: dict[str, Any], tokenizer: "Tokenizer") -> dict[str, Ids]:
     around, words = _ids("", tokenizer, around=True), [_ids(word, tokenizer) for word in values["tokens"]]
     ids, mask = [*around[: len(around) // 2]], [False] * (len(around) // 2)
-    for word, tag in zip(words, values["tags"], strict=True):
-        ids, mask = ids + word, mask + [tag not in ("O", 0)] * len(word)
+    for word in words:  # the first token of each word learns its tag, whichever that is
+        ids, mask = ids + word, mask + [place == 0 for place in range(len(word))]
     return {"text": (ids + around[len(around) // 2 :], mask + [False] * (len(around) - len(around) // 2))}
 
 

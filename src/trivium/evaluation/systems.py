@@ -1,6 +1,5 @@
 """Models and baselines on the held-out rows of a task, side by side: what `trivium evaluate TASK DATA` does."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from trivium.evaluation.answer import answer_samples
 from trivium.evaluation.compare import Comparison, compare_outputs
 from trivium.evaluation.fitting import answer_baseline, choose_baselines
 from trivium.evaluation.page import write_page
+from trivium.folder import to_json
 from trivium.hub.auto import load_model, load_tokenizer
 from trivium.hub.decoding import SIGNS, read_generation, read_task
 from trivium.hub.resolve import resolve_folder
@@ -90,7 +90,7 @@ def write_comparison(comparison: Comparison, out: str | Path, *, title: str, giv
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     found = {**given, **comparison.to_dict(texts=True)}
-    text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+    text = to_json(found, indent=1) + "\n"
     (folder / "comparison.json").write_bytes(text.encode("utf-8", errors="replace"))
     write_page(comparison, folder / "comparison.html", title=title)
 

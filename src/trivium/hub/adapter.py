@@ -126,27 +126,34 @@ def merge_folder(base: str | Path, adapter: str | Path, out: str | Path) -> floa
     part of the largest (`merge_adapter`). Raises `HubError` or `ConfigError` when they do not fit.
     """
     folder = resolve_folder(base)
-    model, tokenizer = _open_base(folder, resolve_folder(adapter)), load_tokenizer(folder)
+    (model, drawn), tokenizer = _open_base(folder, resolve_folder(adapter)), load_tokenizer(folder)
     load_adapter(model, adapter)
+    if left := [name for name in drawn if not model.get_parameter(name).requires_grad]:
+        raise HubError(
+            f"neither {folder} nor the adapter in {adapter} has {listing(left)}; expected a whole task head; save the "
+            "model with its head first, and merge into that"
+        )
     difference = merge_adapter(model)
     tasks = read_json(inside(folder, "config.json")).get("task_specific_params")
     save_model(model, out, tokenizer=tokenizer, generation=read_generation(folder), tasks=tasks)
     return difference
 
 
-def _open_base(base: Path, adapter: Path) -> Transformer:
-    """The base, with the head that the adapter was trained with: PEFT names no labels, only how many there are."""
+def _open_base(base: Path, adapter: Path) -> tuple[Transformer, list[str]]:
+    """The base, with the head that the adapter was trained with, and what of that was drawn: PEFT names no labels, only
+    how many there are."""
     head = read_adapter_config(adapter).head
     full = {name: len(each) for name, each in _read(adapter).items() if ".lora_" not in name and each.dim() > 1}
     last = [rows for name, rows in full.items() if not name.endswith(("dense.weight", "pre_classifier.weight"))]
     config = load_model_config(base)
     known = config.head == head and (head == "span" or len(config.labels) == last[0]) if last else True
     if known or len(last) != 1 or head not in ("sequence", "token", "span"):
-        return load_model(base)
+        return load_model(base), []
     labels = None if head == "span" else [f"LABEL_{number}" for number in range(last[0])]
-    with warnings.catch_warnings():  # the adapter brings what is drawn here
-        warnings.filterwarnings("ignore", message="the file has no fitting weights")
-        return load_model(base, head=head, labels=labels)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = load_model(base, head=head, labels=labels)
+    return model, re.findall(r"classifier\.[\w.]*\w", " ".join(str(each.message) for each in told))
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

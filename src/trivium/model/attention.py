@@ -19,7 +19,7 @@ from trivium.model.layer import RMSNorm, drop, make_linear
 from trivium.model.mask import Mask
 from trivium.model.position import rotate
 
-# In 16 bits the CPU kernel's way back is slow: 6 heads of 32, both ways, the formula and it, one Zen 5 core: 16 rows of
+# In bfloat16 the CPU kernel's way back is slow: 6 heads of 32, both ways, formula and kernel, a Zen 5 core: 16 rows of
 # 128 keys 10 and 31 ms, 64 of 16 2.5 and 22, 8 of 256 18 and 29; of 512 they are even. In float32 the kernel is first.
 MOST_SHORT_KEYS = 256
 
@@ -79,8 +79,8 @@ def attend(
         return attend_blockwise(q_BHTK, k_BGSK, v_BGSK, rule, bias=bias, hidden=hidden)
     if bias is not None:
         return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, bias=bias)
-    trained_in_16_bits = v_BGSK.element_size() == 2 and v_BGSK.device.type == "cpu" and torch.is_grad_enabled()
-    if trained_in_16_bits and v_BGSK.shape[2] <= MOST_SHORT_KEYS:
+    trained_in_bfloat16 = v_BGSK.dtype == torch.bfloat16 and v_BGSK.device.type == "cpu" and torch.is_grad_enabled()
+    if trained_in_bfloat16 and v_BGSK.shape[2] <= MOST_SHORT_KEYS:
         visible = None if mask.kind == "everything" else mask.visible
         q_BHTK, k_BGSK = q_BHTK.to(v_BGSK.dtype), k_BGSK.to(v_BGSK.dtype)
         return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, visible=visible)

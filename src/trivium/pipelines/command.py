@@ -9,6 +9,7 @@ import yaml
 
 from trivium.config import read_value
 from trivium.errors import ConfigError, DataError, RequestError
+from trivium.folder import to_json
 from trivium.pipelines.build import pipeline
 
 # What belongs to each input of these tasks besides its text, so that it can be named once for all.
@@ -76,7 +77,7 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
 def show_result(result: Any, *, as_json: bool, lines: bool) -> str:
     """A result in one line of JSON, or as text: what was written, or columns with tabs; one line for `lines`."""
     if as_json:
-        return json.dumps(result, ensure_ascii=False)
+        return to_json(result)
     text = _plain(result)
     return text.replace("\n", " ") if lines else text
 

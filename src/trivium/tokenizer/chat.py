@@ -130,7 +130,9 @@ class Guard:
         """
         words = self.reserved if own else self.spelled
         if isinstance(value, dict):
-            return {self._mark_words(key, words): self.mark(each, own=own) for key, each in value.items()}
+            kept = [not isinstance(key, str) or key.isidentifier() for key in value]
+            keys = [key if keep else self._mark_words(key, words) for key, keep in zip(value, kept, strict=True)]
+            return dict(zip(keys, [self.mark(each, own=own) for each in value.values()], strict=True))
         if isinstance(value, list | tuple):
             return [self.mark(each, own=own) for each in value]
         if not isinstance(value, str) or words is None:
@@ -141,8 +143,8 @@ class Guard:
         last = any(value[-size:] in self.heads for size in sizes)
         return f"{self.edge * first}{text}{self.edge * last}"
 
-    def _mark_words(self, value: Any, words: re.Pattern[str] | None) -> Any:
-        if not isinstance(value, str) or words is None or value.isidentifier():
+    def _mark_words(self, value: str, words: re.Pattern[str] | None) -> str:
+        if words is None:
             return value
         return words.sub(lambda found: f"{self.before}{found[0]}{self.after}", value)
 

@@ -120,8 +120,15 @@ class ChatFormat:
         text = self._render(messages, tools, prompt=True)
         if not self._prompts:  # what the template writes before an answer, it writes with an answer only
             key = secrets.token_hex(16)
-            before, found, _ = self._render([*messages, {"role": "assistant", "content": key}], tools).partition(key)
-            if found and not before.removeprefix(text).isspace():
+            try:
+                answered = self._render([*messages, {"role": "assistant", "content": key}], tools)
+            except RequestError:  # an answer to a system's message alone, perhaps
+                answered = ""
+            before, found, _ = answered.partition(key)
+            # What the last message is followed by tells; before it a template may show other messages then.
+            last = str(messages[-1].get("content") or "").strip() or text
+            after = [each.rpartition(last)[2].strip() for each in (text, before)]
+            if found and (after[0] != after[1] or last not in before):
                 text = before
         return self._encode(text, [])[0]
 

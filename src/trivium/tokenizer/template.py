@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,11 @@ TEXT_CHARACTERS = 1 << 24  # of what a template makes, whole or in part
 ITERATIONS = 1_000_000  # of all loops of one rendering; 1000 messages with 20 tools need a tenth
 _GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 # Short words for long texts, which no chat needs: as methods, as filters.
-_PADDERS = {"center", "ljust", "rjust", "zfill", "expandtabs", "format_map", "translate"}
-_FILLERS = ("center", "format", "wordwrap", "slice", "batch", "urlize", "xmlattr", "pprint")
+_PADDERS = {"center", "ljust", "rjust", "zfill", "expandtabs", "format_map", "translate", "encode"}
+_FILLERS = ("center", "wordwrap", "slice", "batch", "urlize", "xmlattr", "pprint")
+# What of a form says how wide a value is.
+_PERCENT = re.compile(r"%(?:\([^)]*\))?([-+ #0-9.*]*)")
+_BRACES = re.compile(r"\{[^{}:]*:((?:[^{}]|\{[^{}]*\})*)\}")
 
 
 def render_template(source: str, variables: dict[str, Any]) -> str:
@@ -49,7 +52,7 @@ def render_template(source: str, variables: dict[str, Any]) -> str:
 
 
 _TICK = "tick_" + secrets.token_hex(8)
-_JOIN = "join_" + secrets.token_hex(8)
+_JOIN, _BLOCK = "join_" + secrets.token_hex(8), "block_" + secrets.token_hex(8)
 
 
 @lru_cache(maxsize=16)
@@ -65,7 +68,8 @@ def _compile(source: str) -> "jinja2.Template":
     )
     environment.filters["tojson"] = _to_json
     environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: _clock(form)}
-    environment.globals[_JOIN] = lambda *parts: _bounded_text([str(part) for part in parts])
+    environment.globals[_JOIN] = lambda *parts: _bounded_text(parts)
+    environment.filters[_BLOCK] = lambda text: _bounded_text([text])
     safe, operations = environment.is_safe_attribute, environment.binop_table
     # Set on the one object: what a template could grow a text with is bounded.
     environment.is_safe_attribute = (  # type: ignore[method-assign]  # of this one object, to bound what a text grows to
@@ -79,13 +83,15 @@ def _compile(source: str) -> "jinja2.Template":
     environment.globals.pop("lipsum")
     for name in _FILLERS:
         environment.filters.pop(name)
-    for name in ("replace", "join", "indent"):
+    for name in ("replace", "join", "indent", "format", "string", "tojson"):
         environment.filters[name] = _measure_filter(name, environment.filters[name])
     marked = _GENERATION.sub(lambda tag: f"{{%{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}%}}", source)
     try:
         tree = environment.parse(marked)
         for loop in tree.find_all(nodes.For):
             loop.body.insert(0, nodes.ExprStmt(_call(nodes, _TICK, [])))
+        for block in tree.find_all(nodes.AssignBlock):
+            block.filter = nodes.Filter(block.filter, _BLOCK, [], [], None, None)
         _replace_joins(nodes, tree)
         return environment.from_string(tree)
     except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
@@ -119,25 +125,28 @@ def _compute(operation: Callable[[Any, Any], Any], name: str, left: Any, right: 
     elif name == "**" or (name == "*" and any(abs(each) > 2**64 for each in numbers)):
         _bounded(max([0, *map(abs, numbers)]) * 1000 if any(abs(each) > 1000 for each in numbers) else 0)
     elif name == "%" and isinstance(left, str):
-        _bounded(_count_widths(left, right if isinstance(right, tuple) and "*" in left else ()))
+        _bound_call("%", left, list(right) if isinstance(right, tuple) else [right])
     else:
         _bounded(sum(sizes))
     return operation(left, right)
 
 
 def _measure_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)  # with Jinja's mark of whether the environment comes first
+    at = int(hasattr(function, "jinja_pass_arg"))  # the environment may come first
+
+    @wraps(function)
     def measured(*given: Any, **named: Any) -> Any:
-        at = int(name != "indent")
-        value = given[at] if name != "join" or isinstance(given[at], str) else list(given[at])
-        _bound_call(name, value, [*given[at + 1 :], *named.values()])
-        return function(*given[:at], value, *given[at + 1 :], **named)
+        value, rest = given[at], given[at + 1 :]
+        if name == "join" and not isinstance(value, str):
+            value = list(value)
+        _bound_call("%" if name == "format" else name, value, [*rest, *named.values()])
+        return function(*given[:at], value, *rest, **named)
 
     return measured
 
 
 def _measure_method(call: Callable[..., Any]) -> Callable[..., Any]:
-    def measured(context: Any, function: Any, *given: Any, **named: Any) -> Any:
+    def measured(context: Any, function: Any, /, *given: Any, **named: Any) -> Any:
         bound = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
         text, name = getattr(bound, "__self__", None), getattr(bound, "__name__", "")
         if isinstance(text, str) and name in ("replace", "format"):
@@ -145,27 +154,41 @@ def _measure_method(call: Callable[..., Any]) -> Callable[..., Any]:
         elif isinstance(text, str) and name == "join" and given:
             given = (given[0] if isinstance(given[0], str) else list(given[0]),)
             _bound_call(name, given[0], [text])
-        return call(context, function, *given, **named)
+        found = call(context, function, *given, **named)
+        _bounded(len(found) if isinstance(found, str) else 0)  # a macro's text
+        return found
 
     return measured
 
 
-def _count_widths(form: str, given: Any) -> int:
-    """Characters of a form and of the widths in it, written or given."""
-    widths = [int(digits) for digits in re.findall(r"\d{1,18}", form)]
-    return len(form) + sum(widths) + sum(abs(each) for each in given if isinstance(each, int))
-
-
 def _bound_call(name: str, value: Any, given: list[Any]) -> None:
     """Refuse a call whose text would be too long, at worst."""
-    longest = max([0, *(each if isinstance(each, int) else len(each) for each in given if isinstance(each, int | str))])
-    if name == "format":
-        _bounded(_count_widths(value, given) + value.count("{") * longest)
+    numbers = [abs(each) for each in given if isinstance(each, int)]
+    longest = max([0, *(_size(each) for each in given if not isinstance(each, int))])
+    if name in ("%", "format"):
+        forms = (_PERCENT if name == "%" else _BRACES).findall(str(value))
+        widths = [int(digits) for form in forms for digits in re.findall(r"\d{1,18}", form)]
+        widths += numbers if any("*" in form or "{" in form for form in forms) else []
+        _bounded(len(str(value)) + sum(widths) + str(value).count("%{"[name == "format"]) * (longest + 30))
     elif name == "join":
-        _bounded(sum(len(each) if isinstance(each, str) else 100 for each in value) + len(value) * longest)
+        _bounded(_size(value) + len(value) * longest)
+    elif name == "indent":
+        _bounded(len(str(value)) + (str(value).count("\n") + 1) * max([4, longest, *numbers]))
+    elif name == "replace":
+        _bounded(len(str(value)) + (str(value).count(str(given[0])) if given else 0) * longest)
     else:
-        places = value.count("\n") + 1 if name == "indent" else str(value).count(str(given[0])) if given else 0
-        _bounded(len(value) + places * longest)
+        _bounded(_size(value) * (1 + max([longest, *numbers])))
+
+
+def _size(value: Any) -> int:
+    """Characters of plain data as text, at least; no longer looked at than they are allowed."""
+    count, left = 0, [value]
+    while left and count <= TEXT_CHARACTERS:
+        each = left.pop()
+        count += len(each) if isinstance(each, str) else 4
+        if isinstance(each, list | tuple | dict):
+            left += [*each, *each.values()] if isinstance(each, dict) else each
+    return count
 
 
 def _bounded(count: int) -> None:
@@ -176,9 +199,9 @@ def _bounded(count: int) -> None:
         )
 
 
-def _bounded_text(parts: list[str]) -> str:
-    _bounded(sum(map(len, parts)))
-    return "".join(parts)
+def _bounded_text(parts: Sequence[Any]) -> str:
+    _bounded(_size(list(parts)))
+    return "".join(map(str, parts))
 
 
 def _spend(budget: list[int]) -> None:

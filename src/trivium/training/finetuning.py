@@ -6,7 +6,6 @@ Hugging Face folder, whatever was trained; with LoRA `adapter/` beside it is PEF
 
 import fnmatch
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from trivium.tasks import Task, find_task
 from trivium.tokenizer import Tokenizer
 from trivium.training.checkpoint import TrainState, list_checkpoints, load_best, lock_run, restore_latest
 from trivium.training.loop import train
-from trivium.training.monitor import Monitor
+from trivium.training.monitor import Monitor, with_nan
 from trivium.training.optim import build_optimizers
 from trivium.training.recipe import BudgetConfig
 from trivium.training.report import write_report
@@ -205,9 +204,7 @@ def _finished(run: Path, subject: Subject, course: TuneCourse) -> TuneResult:
         )
     if subject.in_memory:
         subject.model.load_state_dict(load_model(run / "final").state_dict())
-    for name in ("before", "scores"):
-        found[name] = {key: math.nan if value is None else value for key, value in found[name].items()}
-    return TuneResult(**found)
+    return TuneResult(**found | {name: with_nan(found[name]) for name in ("before", "scores")})
 
 
 def _remember(model: Any, course: TuneCourse, result: TuneResult) -> TuneResult:

@@ -4,9 +4,11 @@ Writes to stderr, never to stdout. Knows nothing of models.
 """
 
 import json
+import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
@@ -84,5 +86,11 @@ def read_lines(path: Path) -> list[bytes]:
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """Every entry of a run's metrics.jsonl, in order."""
-    return [json.loads(line) for line in read_lines(Path(run) / "metrics.jsonl")]
+    """Every entry of a run's metrics.jsonl, in order; held-out scores without a number are NaN."""
+    entries = [json.loads(line) for line in read_lines(Path(run) / "metrics.jsonl")]
+    return [each | {"valid": with_nan(each["valid"])} if "valid" in each else each for each in entries]
+
+
+def with_nan(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores as they were before JSON, which has null for a number that is none."""
+    return {name: math.nan if value is None else value for name, value in scores.items()}
