@@ -85,9 +85,11 @@ def tune_theirs(job: dict[str, Any], out: str) -> str:
         import peft
 
         kind = peft.TaskType.SEQ_2_SEQ_LM if two else peft.TaskType.SEQ_CLS
-        model = peft.get_peft_model(
-            model, peft.LoraConfig(r=job["rank"], lora_alpha=16, target_modules=TARGETS[job["task"]], task_type=kind)
+        whole = None if two else ["pooler"]  # beside the classifier: with us both are the head, and learn
+        lora = peft.LoraConfig(
+            r=job["rank"], lora_alpha=16, target_modules=TARGETS[job["task"]], task_type=kind, modules_to_save=whole
         )
+        model = peft.get_peft_model(model, lora)
     data = [{key: encoded[key][row] for key in encoded} for row in range(len(job["rows"]))]
     made, kind = (t.Seq2SeqTrainingArguments, t.Seq2SeqTrainer) if two else (t.TrainingArguments, t.Trainer)
     arguments = made(
@@ -218,6 +220,13 @@ def main() -> None:
     from trivium.machine import inspect_machine
 
     for name in arguments.only:
+        _, data, checkpoint, *_ = WORKS[name]
+        needed = {f"trivium data sources build {data} --out DIR/{data}": arguments.root / "runs/sources" / data}
+        if checkpoint == "MINILM":
+            needed["--minilm FOLDER"] = Path(arguments.minilm)
+        if missing := [how for how, path in needed.items() if not path.is_dir()]:
+            print(f"skipped: {name} needs {' and '.join(missing)}", file=sys.stderr)
+            continue
         lines = measure(name, arguments.root, arguments.minilm, rounds=arguments.rounds, threads=arguments.threads)
         load = f"load {os.getloadavg()[1]:.1f}, {arguments.threads} thread(s)"
         show_rows(

@@ -207,6 +207,10 @@ def test_systems_are_compared_from_the_shell(
     code, line, _ = run(monkeypatch, capsys, *words, "--json")
     assert code == 0 and {each["name"] for each in json.loads(line)["systems"]} == {"lead", "nearest"}
     assert json.loads((out / "comparison.json").read_text(encoding="utf-8"))["texts"] == 2
+    monkeypatch.chdir(tmp_path)
+    code, table, _ = run(monkeypatch, capsys, *words[:-2])
+    page = Path("runs/evaluation/summarization/comparison.html")
+    assert code == 0 and f"texts side by side: {page}" in table and page.is_file()
 
 
 def test_the_installed_script_runs() -> None:

@@ -198,8 +198,8 @@ def test_training_stops_when_nothing_gets_better(two: Path, data: Path, tmp_path
 
 
 def test_a_mixture_reads_both_sets(two: Path, data: Path, tmp_path: Path) -> None:
-    other = write_rows(tmp_path / "other.jsonl", [{"source": f"the {c}", "target": c} for c in COLOURS] * 10)
-    mix = (MixConfig("summarization", str(other), weight=1.0),)
+    other = write_rows(tmp_path / "other.jsonl", [{"said": f"the {c}", "short": c} for c in COLOURS] * 10)
+    mix = (MixConfig("summarization", str(other), weight=1.0, columns={"source": "said", "target": "short"}),)
     result = tune(str(two), "summarization", data, tmp_path / "run", mix=mix, epochs=4)
     model, tokenizer = load(result.folder)
     from trivium import generate_text
@@ -235,6 +235,37 @@ def test_wrong_input_is_one_sentence(two: Path, data: Path, tmp_path: Path) -> N
     assert tune(str(two), "summarization", data, tmp_path / "run4", source_tokens=4, on_long="truncate", steps=2)
     with pytest.raises(ConfigError, match="another run"):
         tune(str(two), "summarization", data, tmp_path / "run4", on_long="truncate", steps=2, seed=5, source_tokens=4)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_peft_opens_the_adapter_of_a_run(two: Path, data: Path, tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    settings: dict[str, Any] = {"steps": 20, "save": SaveConfig(), "lora": LoraConfig(rank=2, targets=("all",))}
+    result = tune(str(two), "summarization", data, tmp_path / "run", **settings)
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(two)
+    opened = peft.PeftModel.from_pretrained(theirs, tmp_path / "run/adapter").eval()
+    merged = transformers.AutoModelForSeq2SeqLM.from_pretrained(result.folder).eval()
+    plain = transformers.AutoModelForSeq2SeqLM.from_pretrained(two).eval()
+    inputs = {"input_ids": torch.tensor([[5, 6, 7, 8]]), "decoder_input_ids": torch.tensor([[0, 5, 6]])}
+    with torch.no_grad():
+        found, expected, before = (model(**inputs).logits for model in (opened, merged, plain))
+    assert float((found - expected).abs().max()) <= 1e-4 < float((found - before).abs().max())
+
+
+def test_rows_of_which_nothing_would_be_learned_are_told(tmp_path: Path) -> None:
+    say: list[str] = []
+    answer = {"role": "assistant", "content": "red"}
+    rows = [{"messages": [{"role": "user", "content": f"the {a} is {b}"}, answer]} for a in ANIMALS for b in COLOURS]
+    rows += [{"messages": [{"role": "user", "content": f"the {a} is " * 90}, answer]} for a in ANIMALS[:3]]
+    model = make_model(tmp_path / "model", "decoder", make_tokenizer())
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    settings: dict[str, Any] = {"source_tokens": 60, "on_long": "truncate", "valid_fraction": 0.2, "steps": 1}
+    finetune(str(model), "chat", data, run=str(tmp_path / "run"), progress=say.append, quiet=True, **settings)
+    (told,) = [each for each in say if "left out" in each]
+    assert "nothing of them would be learned" in told
+    assert f"left_out&quot;: {told.split()[0]}" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
 
 
 def test_the_verb_maps_columns_and_takes_overrides(

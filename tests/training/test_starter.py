@@ -112,7 +112,12 @@ def test_both_halves_and_the_corpus_are_made_and_compared(
         samples=(),
     )
     card = (make_starter(recipe, quiet=True) / "README.md").read_text(encoding="utf-8")
-    assert "| starter:tiny | " in card and "| lead (baseline) | " in card and f"4 texts of `{pairs}`" in card
+    assert (
+        "words copied from training" in card
+        and "| starter:tiny | " in card
+        and "| lead (baseline) | " in card
+        and f"4 texts of `{pairs}`" in card
+    )
     assert "### Run `run`" in card and "### Run `tuned`" in card
     compared = read_json(tmp_path / "tuned/test/comparison.json")
     assert {system["name"] for system in compared["systems"]} == {"starter:tiny", "lead"}
@@ -131,8 +136,18 @@ def test_a_poet_is_counted(made: StarterRecipe, tmp_path: Path) -> None:
         (corpus / f"{part}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     recipe = replace(made, sources=(str(corpus),), poems=1, samples=(), out=str(tmp_path / "shelf"))
     card = (make_starter(recipe, quiet=True) / "README.md").read_text(encoding="utf-8")
-    assert "| poems in the form that was asked for | 0 of 1 |" in card
-    assert "| couplets that stand in the training text | 0.0% | 100.0% |" in card
+    assert "| poems in the form that was asked for | 0 of 1 | 0 of 1 |" in card
+    assert "| couplets that stand in the training text | 0.0% | 100.0% | 100.0% |" in card  # its first line is one
+
+
+def test_an_encoder_says_how_many_masked_tokens_it_finds(made: StarterRecipe, tmp_path: Path) -> None:
+    pretrained = load_recipe(None, settings_for("encoder", tmp_path / "run", write_text(tmp_path / "text.jsonl")))
+    recipe = replace(made, task="fill-mask", pretrain=pretrained, samples=(), out=str(tmp_path / "shelf"))
+    card = (make_starter(recipe, quiet=True) / "README.md").read_text(encoding="utf-8")
+    found = read_json(tmp_path / "run/result.json")["accuracy"]
+    assert f"## Scores\n\nOf the masked tokens of held-out text {found:.1%} are filled in" in card
+    share = float(card.partition("would be right for ")[2].partition("%")[0])
+    assert 0 < share < 60
 
 
 def test_what_no_starter_can_be_is_refused(

@@ -23,7 +23,7 @@ def evaluate_command(
     ] = None,
     part: Annotated[str, typer.Option(help="The part of a folder to evaluate on.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows, so many.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for comparison.json and comparison.html.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of comparison.json and .html; else runs/evaluation.")] = None,
     columns: Annotated[list[str] | None, typer.Option("--map", help="source=article: which column is which.")] = None,
     on_long: Annotated[
         str, typer.Option(help="refuse, truncate, drop or (labels, tags) split rows that are too long.")
@@ -43,8 +43,8 @@ def evaluate_command(
     from trivium.evaluation.systems import evaluate_task
     from trivium.tasks import Limits
 
-    if out is not None:
-        refuse_file(out)
+    out = out or Path("runs/evaluation") / what
+    refuse_file(out)
     found = evaluate_task(
         what,
         data,
@@ -58,7 +58,7 @@ def evaluate_command(
         progress=say,
     )
     print(to_json(found.to_dict()) if as_json else found.to_table())
-    if out is not None and not as_json:
+    if not as_json:
         print(f"\ntexts side by side: {out / 'comparison.html'}")
 
 

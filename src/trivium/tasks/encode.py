@@ -21,10 +21,12 @@ KINDS: dict[str, Kind] = {
 
 @dataclass
 class Encoding:
-    """Samples, and of how many rows; how many of them were longer than the limits, and the longest's tokens."""
+    """Samples, and of how many rows; how many of them were longer than the limits, the longest's tokens, and how many
+    gave no sample, being too long to learn from."""
 
     samples: list[Sample] = field(default_factory=list)
     rows: int = 0
+    without: int = 0
     too_long: int = 0
     longest: int = 0
 
@@ -52,6 +54,7 @@ def encode_rows(
         samples, excess = ENCODERS[task.kind](setting, row, found.rows)
         found.rows += 1
         found.too_long += excess > 0
+        found.without += not samples
         found.longest = max(found.longest, excess)
         found.samples += samples
     if limits.on_long == "refuse" and found.too_long > REFUSED_SHARE * max(found.rows, 1):

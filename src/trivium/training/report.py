@@ -40,7 +40,7 @@ def write_report(
     steps = [entry for entry in metrics if entry.get("loss") is not None]
     valid = [entry for entry in metrics if "valid" in entry]
     data = getattr(manifest, "manifest", manifest)
-    shown = ("parts", "sources", "held_out_sources", "duplicates", "quarantined", "fingerprint")
+    shown = ("parts", "sources", "held_out_sources", "duplicates", "quarantined", "fingerprint", "too_long", "left_out")
     tokens = result["tokens"] / max(result["steps"], 1)
     speeds = smooth([(entry["step"], tokens / max(entry["seconds"], 1e-9)) for entry in steps])
     parts = [

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trivium.data.shards import Shards
 from trivium.errors import ConfigError
 from trivium.evaluation.systems import evaluate_task
 from trivium.evaluation.verse import evaluate_verse
@@ -19,7 +20,7 @@ from trivium.folder import read_json
 from trivium.generation.fill import fill_mask
 from trivium.generation.settings import combine_settings
 from trivium.generation.text import generate_text
-from trivium.hub.auto import load, load_model, load_tokenizer, model_card, save_model
+from trivium.hub.auto import load, load_model, load_model_config, load_tokenizer, model_card, save_model
 from trivium.hub.decoding import SIGNS, read_generation, read_task
 from trivium.sources.catalogue import build_source, check_agreement, read_licences
 from trivium.tasks import Limits
@@ -131,7 +132,7 @@ def _write_card(recipe: StarterRecipe, folder: Path, histories: Sequence[str]) -
         _tell_data(recipe.sources),
         _section("How it was made", f"```bash\n{recipe.command}\n```" if recipe.command else ""),
         *histories,
-        _section("Scores", _compare(recipe, folder) or _count_verse(recipe, folder)),
+        _section("Scores", _compare(recipe, folder) or _count_verse(recipe, folder) or _count_masked(recipe)),
         _section("Limits", recipe.limits.strip()),
     ]
     return {
@@ -194,8 +195,9 @@ def _compare(recipe: StarterRecipe, folder: Path) -> str:
     for system in found.rows:
         score = system.scores[found.primary]
         mean, low, high = (found.scale * value for value in (score.mean, score.low, score.high))
-        rows.append([system.name + " (baseline)" * system.is_baseline, f"{mean:.1f} [{low:.1f}, {high:.1f}]"])
-    table = draw_rows(["system", f"{found.primary} [95 %]"], rows)
+        copied = [f"{system.described['verbatim']:.1%}"] if "verbatim" in system.described else []
+        rows.append([system.name + " (baseline)" * system.is_baseline, f"{mean:.1f} [{low:.1f}, {high:.1f}]", *copied])
+    table = draw_rows(["system", f"{found.primary} [95 %]", "words copied from training"][: len(rows[0])], rows)
     return f"{len(found.references):,} texts of `{tuned.data}`.\n\n{table}"
 
 
@@ -204,13 +206,32 @@ def _count_verse(recipe: StarterRecipe, folder: Path) -> str:
     if not recipe.poems:
         return ""
     config = combine_settings(read_generation(folder))
-    found = evaluate_verse(folder, recipe.sources[0], poems=recipe.poems, config=config)
-    rows = [["poems in the form that was asked for", f"{found.legal} of {len(found.poems)}", ""]]
+    title, both = (
+        evaluate_verse(folder, recipe.sources[0], poems=recipe.poems, config=config, first_verse=first)
+        for first in (False, True)
+    )
+    asked = [f"{found.legal} of {len(found.poems)}" for found in (title, both)]
+    rows = [["poems in the form that was asked for", *asked, ""]]
     for what in ("verses", "couplets"):
-        rates = (f"{getattr(rate, what):.1%}" for rate in (found.copied, found.real))
+        rates = (f"{getattr(rate, what):.1%}" for rate in (title.copied, both.copied, title.real))
         rows.append([f"{what} that stand in the training text", *rates])
-    heads = ["measure", "starter", "real poems with these titles"]
+    heads = ["measure", "from a title", "from a title and a first verse", "real poems with these titles"]
     return f"Poems under titles of `{recipe.sources[0]}` that were held out.\n\n{draw_rows(heads, rows)}"
+
+
+def _count_masked(recipe: StarterRecipe) -> str:
+    """How many masked tokens of held-out text an encoder fills in."""
+    if recipe.pretrain.family != "encoder":
+        return ""
+    run = Path(recipe.pretrain.run)
+    counts = Shards(recipe.pretrain.data.prepared or run / "data", "valid").count_tokens(
+        load_model_config(run / "final").vocab_size
+    )
+    right, commonest = read_json(run / "result.json")["accuracy"], counts.max() / counts.sum()
+    return (
+        f"Of the masked tokens of held-out text {right:.1%} are filled in as they were; the commonest token everywhere "
+        f"would be right for {commonest:.1%}."
+    )
 
 
 def _tell_samples(recipe: StarterRecipe, folder: Path) -> str:

@@ -286,9 +286,12 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     loader = lay_out(sets, weights=weights, swap=recipe.swap)
     valid = lay_out([encoded["valid"].samples])
     fingerprint = keep_compute_dtype(Path(recipe.run), compute_fingerprint())
+    if without := encoded["train"].without:
+        say(f"{without:,} of {encoded['train'].rows:,} training rows are left out: nothing of them would be learned")
     data = {
         "parts": {part: {"rows": each.rows, "examples": len(each.samples)} for part, each in encoded.items()},
         "too_long": encoded["train"].too_long,
+        "left_out": without,
         "fingerprint": loader.fingerprint,
     }
     return TuneCourse(
@@ -330,7 +333,8 @@ def _encode_mix(mix: MixConfig, subject: Subject, limits: Limits) -> list[Sample
     task = find_task(mix.task)
     if task.head != subject.task.head or task.head != "language":
         raise ConfigError(f"{task.name} in a mixture with {subject.task.name}; expected tasks that write; drop it")
-    parts = read_task_parts(task, mix.data, wanted=("train",))  # whole: what is judged is the first data set's
+    # Whole: what is judged is the first data set's.
+    parts = read_task_parts(task, mix.data, columns=mix.columns, wanted=("train",))
     task = with_signs(task, subject.told.get(task.name, {}), mix.prefix)
     return encode_rows(task, parts["train"], subject.model.config, subject.tokenizer, limits=limits).samples
 

@@ -4,6 +4,7 @@ Composes configs as recipe.py does for pretraining. Builds nothing.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,12 +20,14 @@ from trivium.training.schedule import ScheduleConfig
 
 @dataclass(frozen=True)
 class MixConfig:
-    """One more data set of a mixture: its task, its share beside the others', what stands before its sources."""
+    """One more data set of a mixture: its task, its share beside the others', what stands before its sources, and which
+    of its columns means what."""
 
     task: str
     data: str
     weight: float = 1.0
     prefix: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
