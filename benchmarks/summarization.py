@@ -225,10 +225,12 @@ def measure(name: str, options: Any) -> list[str]:
     shape = build_decoder(pretrained, place)
     decoder, decoder_before = pretrain_decoder(shape, text, place / "decoder/pretrained", options.minutes)
     settings = {**work.settings, **({"epochs": options.epochs} if options.epochs else work.budget)}
+    learned = [row["target"] for row in read_part(data, "train")]
     if work.more:
         check_agreement(options.root / "runs/sources" / each for each in (work.source, work.more))
         more = open_data(work.more, options.root, place / work.more, options.limit)
-        share = len(read_part(more, "train")) / len(read_part(data, "train"))
+        other = [row["target"] for row in read_part(more, "train")]
+        share, learned = len(other) / len(learned), learned + other
         sign = settings.get("prefix", "")
         settings["mix"] = [{"task": TASK, "data": str(more), "weight": round(share, 2), "prefix": sign}]
     if name == "zh":
@@ -247,13 +249,16 @@ def measure(name: str, options: Any) -> list[str]:
         if copies <= _began_with_copying(Path(pretrained)):
             judge(system, lambda seed, how=copies: build_untrained(pretrained, data, place, seed, copies=how), **ours)
     judge("GPT-2 shape", lambda seed: decoder, decoder_before, optimizer={"rate": options.decoder_rate, "beta2": 0.999})
-    return lay_out(name, systems)
+    return lay_out(name, systems, learned)
 
 
-def lay_out(name: str, systems: list[Any]) -> list[str]:
-    """A row for each system, the best first, with the goals in the row of ours."""
+def lay_out(name: str, systems: list[Any], learned: list[str]) -> list[str]:
+    """A row for each system, the best first, with the goals in the row of ours; `learned` are the training targets."""
     from seeds import best_baseline, compare_all, in_interval, state_goal
 
+    from trivium.evaluation.summaries import TrainingText
+
+    training = TrainingText(learned)
     best = best_baseline(systems, "rougeL")
     tested = compare_all(systems, best, "rougeL")
     ours = next(each for each in systems if each.name == "ours")
@@ -270,8 +275,12 @@ def lay_out(name: str, systems: list[Any]) -> list[str]:
         result, p_value = tested.get(each.name, (None, 1.0))
         against = f"{in_interval(result.difference, '+')}, p {p_value:.2g}" if result else "—"
         kind = "baseline" if each.is_baseline else f"{each.parameters / 1e6:.2f} M, {len(each.judged)} seed(s)"
+        shares = [training.verbatim(str(text)) for judged in each.judged for text in judged.outputs]
+        copied = f"{sum(shares) / len(shares):.1%}"
         told = "; ".join(goals) if each is ours else ""
-        lines.append(f"{name} | {each.name} ({kind}) | {scores} | {against} | {each.describe_times()} | {told}")
+        lines.append(
+            f"{name} | {each.name} ({kind}) | {scores} | {against} | {copied} | {each.describe_times()} | {told}"
+        )
     return lines
 
 
@@ -298,7 +307,7 @@ def main() -> None:
     show_works(
         parser,
         "work | system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-L against the best baseline | "
-        "training (pretraining +), answering | goals",
+        "words copied from training | training (pretraining +), answering | goals",
         measure,
     )
 
