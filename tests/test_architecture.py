@@ -61,9 +61,9 @@ BUDGETS = {
     "generation": 1740,
     "tasks": 670,
     "evaluation": 2525,
-    "training": 2840,
+    "training": 2870,
     "pipelines": 1800,
-    "cli": 760,
+    "cli": 765,
     "single files": 1140,
 }
 

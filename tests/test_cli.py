@@ -211,6 +211,8 @@ def test_systems_are_compared_from_the_shell(
     code, table, _ = run(monkeypatch, capsys, *words[:-2])
     page = Path("runs/evaluation/summarization/comparison.html")
     assert code == 0 and f"texts side by side: {page}" in table and page.is_file()
+    code, _, said = run(monkeypatch, capsys, *words[:-1], page / "out")
+    assert code == 2 and f"{page} is a file; expected a folder to write to" in said
 
 
 def test_the_installed_script_runs() -> None:

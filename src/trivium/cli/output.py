@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,11 +26,14 @@ def print_values(values: dict[str, Any], as_json: bool) -> None:
 
 
 def refuse_file(out: Path) -> None:
-    """A folder to write that is a file would be found out only after the work."""
+    """A folder to write that is a file, is in one or is not ours would be found out only after the work."""
     from trivium.errors import ConfigError
 
-    if out.is_file():
-        raise ConfigError(f"{out} is a file; expected a folder to write to; name another")
+    there = next(folder for folder in (out, *out.parents, Path("/")) if folder.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there} is a file; expected a folder to write to; name another")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{there} cannot be written to; expected a folder that can; name another")
 
 
 def open_tokenizer(folder: str) -> None:

@@ -287,7 +287,7 @@ def gather_course(subject: Subject, recipe: TuneRecipe, say: Any) -> TuneCourse:
     valid = lay_out([encoded["valid"].samples])
     fingerprint = keep_compute_dtype(Path(recipe.run), compute_fingerprint())
     if without := encoded["train"].without:
-        say(f"{without:,} of {encoded['train'].rows:,} training rows are left out: nothing of them would be learned")
+        say(f"{without:,} of {encoded['train'].rows:,} training rows are left out: too long to learn from")
     data = {
         "parts": {part: {"rows": each.rows, "examples": len(each.samples)} for part, each in encoded.items()},
         "too_long": encoded["train"].too_long,
