@@ -80,15 +80,17 @@ def attend(
     if bias is not None:
         return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, bias=bias)
     trained_in_bfloat16 = v_BGSK.dtype == torch.bfloat16 and v_BGSK.device.type == "cpu" and torch.is_grad_enabled()
-    if trained_in_bfloat16 and v_BGSK.shape[2] <= MOST_SHORT_KEYS:
-        visible = None if mask.kind == "everything" else mask.visible
+    is_short = trained_in_bfloat16 and v_BGSK.shape[2] <= MOST_SHORT_KEYS
+    visible = mask.visible if mask.kind == "general" or (is_short and mask.kind == "causal") else None
+    if visible is not None and mask.kind == "general":
+        # Padding rows see nothing; the kernels answer NaN there on some builds, so they see everything instead:
+        # nobody reads a padding row, and it must only stay finite.
+        visible = visible | ~visible.any(-1, keepdim=True)
+    if is_short:
         q_BHTK, k_BGSK = q_BHTK.to(v_BGSK.dtype), k_BGSK.to(v_BGSK.dtype)
         return attend_dense(q_BHTK, k_BGSK, v_BGSK, scale=scale, visible=visible)
     if mask.kind == "general":
-        # Padding rows see nothing; the kernels answer NaN there on some builds, so they see everything instead:
-        # nobody reads a padding row, and it must only stay finite.
-        lonely = ~mask.visible.any(-1, keepdim=True)
-        return F.scaled_dot_product_attention(q_BHTK, k_BGSK, v_BGSK, attn_mask=mask.visible | lonely, scale=scale)
+        return F.scaled_dot_product_attention(q_BHTK, k_BGSK, v_BGSK, attn_mask=visible, scale=scale)
     return F.scaled_dot_product_attention(q_BHTK, k_BGSK, v_BGSK, is_causal=mask.kind == "causal", scale=scale)
 
 
