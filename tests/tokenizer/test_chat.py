@@ -309,8 +309,9 @@ def test_payloads_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         "{{ (('{0[0]}' * 100).format(['a' * 1000000]))|length }}",
         "{{ ([['a' * 1000000]] * 50)|join|length }}",
         "{{ ('a'.encode() * 50000000)|length }}",
+        "{{ ([[''] * 1000000] * 1000)|string|length }}",
     ],
-    ids=range(37),
+    ids=range(38),
 )
 def test_templates_end(bomb: str) -> None:
     tokenizer = train_tokenizer(["some text"], vocab_size=300, num_sentinels=0)

@@ -169,7 +169,8 @@ def _bound_call(name: str, value: Any, given: list[Any]) -> None:
         forms = (_PERCENT if name == "%" else _BRACES).findall(str(value))
         widths = [int(digits) for form in forms for digits in re.findall(r"\d{1,18}", form)]
         widths += numbers if any("*" in form or "{" in form for form in forms) else []
-        _bounded(len(str(value)) + sum(widths) + str(value).count("%{"[name == "format"]) * (longest + 30))
+        begins = "%" if name == "%" else "{"
+        _bounded(len(str(value)) + sum(widths) + str(value).count(begins) * (longest + 30))
     elif name == "join":
         _bounded(_size(value) + len(value) * longest)
     elif name == "indent":
@@ -185,7 +186,7 @@ def _size(value: Any) -> int:
     count, left = 0, [value]
     while left and count <= TEXT_CHARACTERS:
         each = left.pop()
-        count += len(each) if isinstance(each, str) else 4
+        count += 4 + (len(each) if isinstance(each, str) else 0)  # an empty one takes time, too
         if isinstance(each, list | tuple | dict):
             left += [*each, *each.values()] if isinstance(each, dict) else each
     return count
