@@ -61,7 +61,7 @@ BUDGETS = {
     "generation": 1740,
     "tasks": 670,
     "evaluation": 2525,
-    "training": 2870,
+    "training": 2890,
     "pipelines": 1800,
     "cli": 765,
     "single files": 1140,

@@ -23,7 +23,8 @@ from trivium.tasks import Limits, encode_rows, find_task
 from trivium.tasks.parts import find_reference, find_source, hold_out_valid
 from trivium.tokenizer import Tokenizer
 from trivium.tokenizer.chat_mask import set_chat_template
-from trivium.training.tune_course import gather_course, open_subject, read_tuning_parts
+from trivium.training.tune_course import gather_course
+from trivium.training.tune_subject import open_subject, read_tuning_parts
 from trivium.training.tuning import MixConfig, TuneRecipe
 
 SAYS = {"role": "assistant", "content": "red"}

@@ -13,7 +13,8 @@ from trivium.hub.family import row_of
 from trivium.hub.names import canonical, to_ours
 from trivium.training.loop import batch_loss
 from trivium.training.recipe import LossConfig
-from trivium.training.tune_course import gather_course, open_subject
+from trivium.training.tune_course import gather_course
+from trivium.training.tune_subject import open_subject
 from trivium.training.tuning import TuneRecipe
 
 TEXTS = [

@@ -28,7 +28,8 @@ from trivium.training.optim import build_optimizers
 from trivium.training.recipe import BudgetConfig
 from trivium.training.report import write_report
 from trivium.training.storage import Storage, clear_unfinished, put_folder, put_text, start_over, unfinished_name
-from trivium.training.tune_course import Subject, TuneCourse, gather_course, hash_weights, open_subject
+from trivium.training.tune_course import TuneCourse, gather_course, hash_weights
+from trivium.training.tune_subject import Subject, open_subject
 from trivium.training.tuning import TuneRecipe, find_tuning_change
 
 Say = Callable[[str], None]
