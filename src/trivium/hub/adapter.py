@@ -145,15 +145,18 @@ def _open_base(base: Path, adapter: Path) -> tuple[Transformer, list[str]]:
     head = read_adapter_config(adapter).head
     full = {name: len(each) for name, each in _read(adapter).items() if ".lora_" not in name and each.dim() > 1}
     last = [rows for name, rows in full.items() if not name.endswith(("dense.weight", "pre_classifier.weight"))]
-    config = load_model_config(base)
-    known = config.head == head and (head == "span" or len(config.labels) == last[0]) if last else True
-    if known or len(last) != 1 or head not in ("sequence", "token", "span"):
+    rows, config = last[0] if len(last) == 1 else 0, load_model_config(base)
+    is_there = config.head == head and (head == "span" or len(config.labels) == rows)
+    if is_there or not rows or head not in ("sequence", "token", "span"):
         return load_model(base), []
-    labels = None if head == "span" else [f"LABEL_{number}" for number in range(last[0])]
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
+    labels = None if head == "span" else [f"LABEL_{number}" for number in range(rows)]
+    with warnings.catch_warnings():  # what is drawn is told apart here
+        warnings.filterwarnings("ignore", message="the file has no fitting weights")
         model = load_model(base, head=head, labels=labels)
-    return model, re.findall(r"classifier\.[\w.]*\w", " ".join(str(each.message) for each in told))
+    naming = _naming(model)
+    stored, rules = canonical(naming, read_tensors(base)), expand_rules(naming, model.config, _own_parameters(model))
+    names = [rule.ours[0] for rule in rules if rule.theirs not in stored]
+    return model, [name for name in names if name.startswith("classifier.")]
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
